@@ -1,0 +1,1 @@
+"""The user's data: read, checked, split, tokenised, batched."""

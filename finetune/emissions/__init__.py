@@ -1,0 +1,1 @@
+"""Energy and CO2e: the meter, its source, the grid intensity and the journal."""

@@ -1,0 +1,1 @@
+"""Scores: metrics, intervals, baselines, and the one forward path that makes predictions."""

@@ -1,0 +1,1 @@
+"""Run records: written by training, read by everything light."""

@@ -1,0 +1,24 @@
+"""Small helpers for the words that people read."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(found: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed word nearest to `found`, or None when none is near."""
+    lowered = {word.lower(): word for word in allowed}
+    near = difflib.get_close_matches(found.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[near[0]] if near else None
+
+
+def join_words(words: Iterable[str], last: str = "or") -> str:
+    """Join words as a sentence does: a, b or c."""
+    items = list(words)
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return "1 row" or "1,200 rows"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
