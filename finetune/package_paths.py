@@ -41,6 +41,8 @@ def _package_root(package: str, reference: str) -> Path:
     if not locations:
         raise FinetuneError(
             f"{reference}: the Python package {package or '(none)'} is not installed",
-            f"pip install {name.replace('_', '-')}" if name.isidentifier() else "Write package:<python package>/<folder>.",
+            f"pip install {name.replace('_', '-')}"
+            if name.isidentifier()
+            else "Write package:<python package>/<folder>.",
         )
     return Path(locations[0], *below).resolve()

@@ -7,7 +7,7 @@ without torch; heavy things are imported inside its functions.
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -42,9 +42,10 @@ class LabelScheme:
 class Task:
     """One kind of fine-tuning, as data and plain functions.
 
-    encode(rows, tokenizer, max_length, truncation) takes columns by role (lists of equal length) and returns token columns
-    (input_ids …, lists of the same length, unpadded).
-    loss(logits, labels, scheme, options) returns the summed loss and the number of labels it was summed over.
+    encode(rows, tokenizer, max_length, truncation) takes columns by role (lists of equal length) and returns token
+    columns (input_ids …, lists of the same length, unpadded).
+    loss(logits, labels, scheme, class_weights, label_smoothing) returns the loss summed over the rows, and
+    loss_weight(labels, scheme, class_weights) what to divide it by, so that any split of a batch adds up exactly.
     predict(logits, scheme) turns a float array of logits into one prediction a row (JSON values).
     majority(labels, scheme) returns the constant prediction that is best without looking at the text.
     """
@@ -58,9 +59,10 @@ class Task:
     auto_class: str
     encode: Callable[..., dict[str, list[Any]]]
     loss: Callable[..., Any]
+    loss_weight: Callable[..., Any]
+    balanced_weights: Callable[[Sequence[Any], LabelScheme], list[float]]
     predict: Callable[..., list[Any]]
     majority: Callable[[Sequence[Any], LabelScheme], Any]
-    aliases: tuple[str, ...] = field(default=())
 
     def column(self, role: str) -> Column:
         """Return the column that plays a role."""

@@ -19,29 +19,44 @@ def encode(rows: dict[str, list[Any]], tokenizer: Any, max_length: int, truncati
     return dict(tokenizer(*pairs, truncation=truncation, max_length=max_length if truncation else None, padding=False))
 
 
-def loss(
-    logits: Any, labels: Any, scheme: LabelScheme, class_weights: Any = None, label_smoothing: float = 0.0
-) -> tuple[Any, Any]:
-    """Return the summed loss and the weight it was summed over, so that any split of a batch adds up exactly.
+def loss(logits: Any, labels: Any, scheme: LabelScheme, class_weights: Any = None, label_smoothing: float = 0.0) -> Any:
+    """Return the loss summed over the rows; divided by `loss_weight` of the same rows it is their mean.
 
-    Cross-entropy for one label (class-weighted as in torch: the divisor is the sum of the weights), binary
-    cross-entropy averaged over the labels for several, squared error for regression.
+    Cross-entropy for one label, binary cross-entropy averaged over the labels for several, squared error for
+    regression. Class weights multiply the classes, as in torch.
     """
-    import torch
     from torch.nn import functional
 
     logits = logits.float()
     if scheme.problem_type == SINGLE:
-        total = functional.cross_entropy(
+        return functional.cross_entropy(
             logits, labels, weight=class_weights, label_smoothing=label_smoothing, reduction="sum"
         )
-        count = torch.tensor(float(len(labels))) if class_weights is None else class_weights[labels].sum()
-        return total, count.to(logits.device)
     if scheme.problem_type == MULTI:
         each = functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=class_weights, reduction="none")
-        return each.mean(dim=1).sum(), torch.tensor(float(len(labels)), device=logits.device)
-    total = functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
-    return total, torch.tensor(float(len(labels)), device=logits.device)
+        return each.mean(dim=1).sum()
+    return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
+
+
+def loss_weight(labels: Any, scheme: LabelScheme, class_weights: Any = None) -> Any:
+    """Return what the summed loss is divided by: the rows, or the sum of their class weights."""
+    import torch
+
+    if scheme.problem_type == SINGLE and class_weights is not None:
+        return class_weights[labels].sum()
+    return torch.tensor(float(len(labels)), device=labels.device)
+
+
+def balanced_weights(labels: Sequence[Any], scheme: LabelScheme) -> list[float]:
+    """Return weights inverse to how often each class occurs: rows / (classes × rows of the class).
+
+    For several labels the weight of the positive answers: rows without the label / rows with it.
+    """
+    if scheme.problem_type == MULTI:
+        counts = [sum(flags) for flags in zip(*labels, strict=True)]
+        return [(len(labels) - count) / max(count, 1) for count in counts]
+    found = Counter(labels)
+    return [len(labels) / (scheme.num_labels * max(found[index], 1)) for index in range(scheme.num_labels)]
 
 
 def predict(logits: Any, scheme: LabelScheme) -> list[dict[str, Any]]:
@@ -57,9 +72,7 @@ def predict(logits: Any, scheme: LabelScheme) -> list[dict[str, Any]]:
         return [{"prediction": float(value)} for value in logits[:, 0]]
     if scheme.problem_type == MULTI:
         chances = expit(logits)
-        return [
-            {"prediction": (row > 0.5).astype(int).tolist(), "probabilities": row.tolist()} for row in chances
-        ]
+        return [{"prediction": (row > 0.5).astype(int).tolist(), "probabilities": row.tolist()} for row in chances]
     chances = softmax(logits, axis=1)
     return [{"prediction": int(row.argmax()), "probabilities": row.tolist()} for row in chances]
 
@@ -80,10 +93,24 @@ TASK = Task(
     columns=(
         Column(
             "text",
-            ("text", "sentence", "sentence1", "premise", "question", "question1", "review", "content", "tweet", "document", "message"),
+            (
+                "text",
+                "sentence",
+                "sentence1",
+                "premise",
+                "question",
+                "question1",
+                "review",
+                "content",
+                "tweet",
+                "document",
+                "message",
+            ),
         ),
         Column("text_pair", ("text_pair", "sentence2", "hypothesis", "question2", "text2"), required=False),
-        Column("label", ("label", "labels", "target", "class", "category", "intent", "sentiment", "score"), several=True),
+        Column(
+            "label", ("label", "labels", "target", "class", "category", "intent", "sentiment", "score"), several=True
+        ),
     ),
     target="label",
     problem_types=(SINGLE, MULTI, REGRESSION),
@@ -95,6 +122,8 @@ TASK = Task(
     auto_class="AutoModelForSequenceClassification",
     encode=encode,
     loss=loss,
+    loss_weight=loss_weight,
+    balanced_weights=balanced_weights,
     predict=predict,
     majority=majority,
 )

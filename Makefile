@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine: `make quickstart` and `make test`.
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+STAMP   = $(VENV)/.installed
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help quickstart install test test-slow smoke lint format docs docs-check golden bench clean
+
+help:  ## Say what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'torch==2.13.0'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[quickstart,dev]'
+	@touch $(STAMP)
+
+install: $(STAMP)  ## Make .venv and install finetune with everything the tests need
+
+quickstart: install  ## Fine-tune a real checkpoint, its random-weights control, and compare them
+	$(BIN)/finetune run quickstart
+	$(BIN)/finetune run quickstart-scratch
+	$(BIN)/finetune compare quickstart quickstart-scratch
+
+test: install  ## The fast tests: no network, no GPU, under 5 minutes on 2 cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu" -q --durations=10
+
+test-slow: install  ## The rest: kills, real checkpoints, whole runs
+	$(BIN)/python -m pytest -m "slow and not gpu" -q --durations=10
+
+smoke: install  ## Try a shipped recipe with a tiny random model
+	$(BIN)/finetune run quickstart --smoke --output-dir runs/smoke
+
+lint: install docs-check  ## Format, lint, types, generated docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install  ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: install  ## Write the generated parts of the docs anew
+	$(BIN)/python docs/generate.py
+
+docs-check: install
+	$(BIN)/python docs/generate.py --check
+
+golden: install  ## Write the stored command-line output of the tests anew
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/cli tests/runs
+
+bench: install  ## Measure; writes the tables of benchmarks/README.md
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what was made, runs and the environment too
+	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

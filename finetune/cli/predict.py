@@ -1,0 +1,40 @@
+"""finetune predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    run: Annotated[str, typer.Argument(help="Run id, the beginning or the last part of one, a name, or a folder.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="csv, tsv, json, jsonl, parquet, arrow or txt; - reads a pipe: one text, or one JSON object, a line."
+        ),
+    ] = "-",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="jsonl or csv; without it the ending of --output tells, else jsonl.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=NAME", help="Column of an input, such as text=body; may be given several times."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows computed at once; without it as in the run's evaluations.")
+    ] = None,
+    output_dir: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
+) -> None:
+    """Predict with the model of a finished run, for rows of a file or a pipe.
+
+    One line a row, in order: its number, its text, the prediction and its probability. Rows without text get null.
+    """
+    from finetune.console import quiet_libraries
+
+    quiet_libraries()
+    from finetune.predict import Request
+    from finetune.predict import predict as predict_rows
+
+    predict_rows(Request(run, file, output_dir, output, format, batch_size, column or ()))

@@ -1,0 +1,56 @@
+"""finetune run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RECIPE [KEY=VALUE]...",
+            help="A recipe file or the name of a shipped recipe, then settings that override it: training.seed=7. "
+            "With --resume, the run to continue may be named too, or instead.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the newest unfinished run of the recipe, or the run named, exactly."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do everything up to the first step and say what was found.")
+    ] = False,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke", help="Try the recipe in seconds: a tiny random model of its kind, few rows, two steps."
+        ),
+    ] = False,
+    country: Annotated[
+        str | None, typer.Option(help="Country whose grid the run draws from, ISO 3166 alpha-3, such as BRA.")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="State or province of that country.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Folder of the run directories.", show_default="runs")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run record instead of the closing lines.")] = False,
+) -> None:
+    """Fine-tune as a recipe says, and report energy and CO2e beside the scores.
+
+    Ctrl-C and SIGTERM save a checkpoint first; --resume goes on from there, bit for bit on a CPU.
+    """
+    import os
+
+    if resume and (dry_run or smoke):
+        raise typer.BadParameter("--resume goes with neither --dry-run nor --smoke")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+    from finetune.console import quiet_libraries
+    from finetune.training.start import Request, start
+
+    quiet_libraries()
+    result = start(Request(arguments or [], resume, dry_run, smoke, country, region, output_dir))
+    code = result.print(as_json)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,30 @@
+"""finetune show."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="Run id, the beginning or the last part of one, a name, or a folder.")],
+    output_dir: Annotated[
+        Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
+    ] = Path("runs"),
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Add the evaluations: score against energy as the run went on.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the run record (run.json) for programs.")] = False,
+) -> None:
+    """Show all about one run: scores and baselines, energy by phase and component, and how each number is known."""
+    import json
+    import shutil
+
+    from finetune.runs.record import find_run, read_run, run_to_json
+    from finetune.runs.show import show_text
+
+    found = read_run(find_run(run, output_dir))
+    if as_json:
+        typer.echo(json.dumps(run_to_json(found), indent=2, ensure_ascii=False))
+        return
+    typer.echo(show_text(found, shutil.get_terminal_size((100, 24)).columns, timeline))

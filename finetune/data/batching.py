@@ -1,0 +1,96 @@
+"""Batches of similar length: seeded, the same whatever the number of processes, and resumable at any step.
+
+The unit is the global batch of one optimizer step. It is drawn first and only then dealt out to ranks and
+micro-batches, so that 8×1, 2×4 and two ranks of 4×1 all train on the same rows in the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy
+
+# Rows are sorted by length within pools of this many global batches: large enough to leave little padding
+# (about 5 % on short messages), small enough that each epoch mixes the rows anew.
+_POOL_BATCHES = 64
+
+
+def epoch_batches(
+    lengths: Sequence[int] | numpy.ndarray, batch_size: int, strategy: str, seed: int, epoch: int
+) -> list[numpy.ndarray]:
+    """Return the global batches of one epoch as arrays of row indices; each row comes exactly once.
+
+    strategy: random, sequential or group_by_length. Rows inside a batch are ordered from long to short, so
+    that slices of it (ranks, micro-batches) are of similar length too. A ragged batch holds what is left over.
+    """
+    import numpy
+
+    lengths = numpy.asarray(lengths)
+    rows = numpy.arange(len(lengths))
+    draw = numpy.random.default_rng([seed, epoch])
+    if strategy != "sequential":
+        draw.shuffle(rows)
+    if strategy == "group_by_length":
+        pool = batch_size * _POOL_BATCHES
+        pools = (rows[start : start + pool] for start in range(0, len(rows), pool))
+        rows = numpy.concatenate([part[numpy.argsort(-lengths[part], kind="stable")] for part in pools])
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    if strategy == "group_by_length":
+        batches = [batches[place] for place in draw.permutation(len(batches))]
+    return [batch[numpy.argsort(-lengths[batch], kind="stable")] for batch in batches]
+
+
+def micro_batches(
+    batch: numpy.ndarray, per_device_size: int, rank: int = 0, world: int = 1
+) -> list[tuple[numpy.ndarray, bool]]:
+    """Deal a global batch out: return this rank's micro-batches as (rows, counts).
+
+    A rank for which a ragged batch has no row gets its first row with counts=False: it takes part in the
+    gradient exchange and adds nothing.
+    """
+    own = batch[rank::world]
+    if len(own) == 0:
+        return [(batch[:1], False)]
+    return [(own[start : start + per_device_size], True) for start in range(0, len(own), per_device_size)]
+
+
+def evaluation_batches(lengths: Sequence[int] | numpy.ndarray, batch_size: int) -> Iterator[numpy.ndarray]:
+    """Yield row indices sorted from long to short: least padding, and a lack of memory shows in the first batch."""
+    import numpy
+
+    order = numpy.argsort(-numpy.asarray(lengths), kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def collate(rows: dict[str, list[Any]], tokenizer: Any, max_length: int, label_dtype: Any = None) -> dict[str, Any]:
+    """Pad token columns to the longest row (a multiple of 8, the width of the matrix units) and make tensors.
+
+    No row is padded beyond `max_length`, the positions that the model has.
+
+    The attention mask marks the padding by position, so a padding token that is also the end-of-text token
+    masks nothing real.
+    """
+    import numpy
+    import torch
+
+    longest = max(len(ids) for ids in rows["input_ids"])
+    width = max(longest, min(-(-longest // 8) * 8, max_length))
+    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    left = tokenizer.padding_side == "left"
+    tensors: dict[str, Any] = {}
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        if name not in rows:
+            continue
+        padded = numpy.full((len(rows[name]), width), fill.get(name, 0), dtype=numpy.int64)
+        for line, values in zip(padded, rows[name], strict=True):
+            if left:
+                line[width - len(values) :] = values
+            else:
+                line[: len(values)] = values
+        tensors[name] = torch.from_numpy(padded)
+    if "labels" in rows:
+        tensors["labels"] = torch.tensor(numpy.asarray(rows["labels"]), dtype=label_dtype)
+    return tensors

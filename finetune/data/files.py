@@ -1,0 +1,171 @@
+"""Local data: which format a file has, and reading it as that format."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune.data.arrow_files import read_arrow, read_parquet
+from finetune.data.delimited import read_delimited
+from finetune.data.json_files import read_json, read_jsonl
+from finetune.data.raw import CHUNK_ROWS, Part, RawSplit, memory_part
+from finetune.data.text_files import open_text, read_error
+from finetune.errors import FinetuneError
+from finetune.text import did_you_mean, join_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "txt")
+_ENDINGS = {name: name for name in FORMATS} | {"ndjson": "jsonl", "tab": "tsv", "text": "txt", "feather": "arrow"}
+# Names under which load_dataset knows the formats, where they differ from ours.
+BUILDERS = {"csv": "csv", "tsv": "tsv", "json": "json", "jsonl": "jsonl", "parquet": "parquet", "arrow": "arrow"} | {
+    "text": "txt",
+    "txt": "txt",
+}
+_NEVER = {
+    "py": ("a script; dataset scripts are never run", "Write the data as jsonl, csv or parquet."),
+    "pkl": ("a pickle; pickles are never loaded, since they can run code", "Write the data as jsonl or parquet."),
+    "pickle": ("a pickle; pickles are never loaded, since they can run code", "Write the data as jsonl or parquet."),
+    "xlsx": ("a spreadsheet", "Export the sheet as csv."),
+    "xls": ("a spreadsheet", "Export the sheet as csv."),
+    "zip": ("an archive", "Unpack it and point to the files."),
+    "tar": ("an archive", "Unpack it and point to the files."),
+    "tgz": ("an archive", "Unpack it and point to the files."),
+    "bz2": ("compressed in another way than gzip", "Unpack it, or use gzip."),
+    "xz": ("compressed in another way than gzip", "Unpack it, or use gzip."),
+    "zst": ("compressed in another way than gzip", "Unpack it, or use gzip."),
+}
+
+
+def format_of(path: Path) -> str | None:
+    """Return the format that a file's name tells (`.gz` aside), or None."""
+    suffixes = [suffix.lower().lstrip(".") for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == "gz":
+        suffixes.pop()
+    found = _ENDINGS.get(suffixes[-1]) if suffixes else None
+    return None if found in ("parquet", "arrow") and path.name.lower().endswith(".gz") else found
+
+
+def known_format(path: Path) -> str:
+    """Return the format of a file by its ending. Raises FinetuneError when the ending tells none that is read."""
+    found = format_of(path)
+    if found is not None:
+        return found
+    ending = path.name.lower().removesuffix(".gz").rpartition(".")[2] if "." in path.name else ""
+    if ending in _NEVER:
+        what, remedy = _NEVER[ending]
+        raise FinetuneError(f"{path}: this is {what}", remedy)
+    raise FinetuneError(
+        f"{path}: the ending does not tell the format",
+        f"Endings that are read: {', '.join('.' + name for name in FORMATS)}; text formats also with .gz.",
+    )
+
+
+def read_file(path: Path, format: str | None = None) -> Part:
+    """Read one file. `format` is one of FORMATS; None: by the ending. Raises FinetuneError with file and line."""
+    if not path.is_file():
+        raise missing_file(path)
+    chosen = format or known_format(path)
+    if path.stat().st_size == 0:
+        raise FinetuneError(f"{path}: the file is empty", "Point to the file that holds the data.")
+    match chosen:
+        case "csv":
+            return read_delimited(path, ",")
+        case "tsv":
+            return read_delimited(path, "\t")
+        case "json":
+            return read_json(path)
+        case "jsonl":
+            return read_jsonl(path)
+        case "parquet":
+            return read_parquet(path)
+        case "arrow":
+            return read_arrow(path)
+        case _:
+            return read_lines(path)
+
+
+def read_lines(path: Path) -> Part:
+    """Read a txt file: one text a line, in the column `text`; blank lines are skipped."""
+    import pyarrow
+
+    texts, lines = [], []
+    chunk: list[str] = []
+    numbers: list[int] = []
+    file, notes = open_text(path)
+    with file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    chunk.append(line.rstrip("\r\n"))
+                    numbers.append(number)
+                if len(chunk) == CHUNK_ROWS:
+                    texts.append(pyarrow.array(chunk, pyarrow.string()))
+                    lines.append(pyarrow.array(numbers, pyarrow.int64()))
+                    chunk, numbers = [], []
+        except (OSError, EOFError, UnicodeError) as problem:
+            raise read_error(path, problem) from problem
+    texts.append(pyarrow.array(chunk, pyarrow.string()))
+    lines.append(pyarrow.array(numbers, pyarrow.int64()))
+    table = pyarrow.table({"text": pyarrow.chunked_array(texts)})
+    return memory_part(str(path), table, lines=pyarrow.concat_arrays(lines), notes=notes)
+
+
+def missing_file(path: Path) -> FinetuneError:
+    """Return the error for a file that is not there, with what is there instead."""
+    if not path.parent.is_dir():
+        return FinetuneError(f"{path}: no such file; the folder {path.parent} does not exist either", "Check the path.")
+    beside = sorted(child.name for child in path.parent.iterdir() if not child.name.startswith("."))
+    near = did_you_mean(path.name, beside)
+    shown = join_words(beside[:8], "and") or "nothing"
+    hint = f"Did you mean {near}?" if near else f"{path.parent} holds: {shown}."
+    return FinetuneError(f"{path}: no such file", hint)
+
+
+def read_data_files(
+    data_files: Mapping[str, str | Sequence[str]], base: Path | None, format: str | None
+) -> dict[str, RawSplit]:
+    """Read the files that a recipe lists by split: paths, lists of them, patterns with `*` and `**`.
+
+    Relative paths start at `base` when it is given, else where the command runs. Raises FinetuneError when a pattern
+    matches nothing or a split mixes formats.
+    """
+    return {
+        split: read_split(split, expand([given] if isinstance(given, str) else given, base, split), format)
+        for split, given in data_files.items()
+    }
+
+
+def expand(patterns: Sequence[str], base: Path | None, split: str) -> list[Path]:
+    """Return the files that paths and patterns name, each once, sorted within a pattern."""
+    found: list[Path] = []
+    for pattern in patterns:
+        if "://" in pattern:
+            raise FinetuneError(
+                f"dataset.data_files.{split}: {pattern} is an address, not a file",
+                f"Download it first: curl -LO {pattern}",
+            )
+        path = Path(pattern).expanduser() if base is None else base / Path(pattern).expanduser()
+        if path.is_file():
+            found.append(path)
+            continue
+        if not glob.has_magic(pattern):
+            raise missing_file(path)
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+        if not matches:
+            raise FinetuneError(
+                f"dataset.data_files.{split}: {pattern} matches no file", f"Patterns start at {base or Path.cwd()}."
+            )
+        found += matches
+    return list(dict.fromkeys(found))
+
+
+def read_split(name: str, paths: Sequence[Path], format: str | None = None) -> RawSplit:
+    """Read the files of one split, one after the other; they must share a format."""
+    formats = {path: format or known_format(path) for path in paths}
+    if len(set(formats.values())) > 1:
+        shown = join_words((f"{path.name} ({found})" for path, found in formats.items()), "and")
+        raise FinetuneError(f"split {name}: the files have different formats: {shown}", "Use one format a split.")
+    return RawSplit(name, tuple(read_file(path, formats[path]) for path in paths))

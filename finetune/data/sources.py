@@ -1,0 +1,267 @@
+"""From a recipe's `dataset` section to checked splits: read, map, clean, label, split, sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.data.cleaning import Cleaned, drop_unlabelled, read_clean
+from finetune.data.columns import ColumnMap, check_columns, map_columns
+from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_split
+from finetune.data.fingerprint import fingerprint_splits
+from finetune.data.folders import read_folder
+from finetune.data.hub import is_hub_id, read_hub
+from finetune.data.labels import LabelReader, all_hidden, encode_labels, make_reader
+from finetune.data.splits import DEFAULT_VALIDATION_SHARE, Chosen, choose_splits, sample_rows
+from finetune.errors import FinetuneError
+from finetune.package_paths import is_package_path, resolve_package_path
+from finetune.tasks import LabelScheme
+from finetune.tasks.text_classification import MULTI, REGRESSION
+from finetune.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy
+    import pyarrow
+
+    from finetune.data.raw import RawSplit
+    from finetune.recipe.schema import Recipe
+    from finetune.tasks import Task
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """A dataset ready to be tokenised.
+
+    `splits`: train, validation and maybe test, as datasets.Dataset whose columns are roles (text, text_pair?, label)
+    plus `row`, the 1-based row number in the source. label is an id, a list of 0/1 per label, or a number.
+    `fingerprint`: sha256 of the content. `dropped`: rows dropped by split. `columns`: source column(s) by role.
+    """
+
+    splits: dict[str, Any]
+    labels: LabelScheme
+    fingerprint: str
+    revision: str | None
+    dropped: dict[str, int]
+    notes: tuple[str, ...]
+    columns: ColumnMap
+
+
+@dataclass(frozen=True)
+class Source:
+    """The splits of a dataset as found, the resolved commit of a hub dataset, and notes."""
+
+    splits: dict[str, RawSplit]
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A split on its way: its rows, cleaned, with labels as the model takes them."""
+
+    raw: RawSplit
+    cleaned: Cleaned
+    labels: pyarrow.Array
+
+
+def load_data(recipe: Recipe, task: Task) -> LoadedData:
+    """Read, check, label and split the dataset of a recipe.
+
+    Raises FinetuneError naming file, row and remedy for everything that has no plain right answer.
+    """
+    settings = recipe.dataset
+    source = find_source(settings)
+    chosen = choose_splits(list(source.splits), settings.splits)
+    train = source.splits[chosen.train]
+    mapped = map_columns(train, task, settings.columns or {})
+    check_columns(train, mapped.columns)
+    notes = [*source.notes, *_part_notes(source, chosen), *chosen.notes, *mapped.notes]
+    cleaned = read_clean(train, mapped.columns, task.target)
+    reader = make_reader(train, cleaned.table, mapped.columns[task.target], settings.problem_type)
+    cleaned, labels = drop_unlabelled(train, cleaned, encode_labels(reader, train, cleaned.table))
+    parts = {"train": _Part(train, cleaned, labels)}
+    for name, split in (("validation", chosen.validation), ("test", chosen.test)):
+        if split is not None:
+            may_lack = name == "test" or split == "validation"
+            part = _labelled(source.splits[split], mapped.columns, task, reader, chosen, name, may_lack, notes)
+            if part is not None:
+                parts[name] = part
+    dropped = {name: part.cleaned.dropped for name, part in parts.items()}
+    notes += [note for part in parts.values() for note in part.cleaned.notes]
+    tables = _with_validation({name: _table(part) for name, part in parts.items()}, settings, reader, notes)
+    tables = _sampled(tables, settings, reader.scheme, notes)
+    notes += _leaks(tables, task)
+    fingerprint = fingerprint_splits(tables, reader.scheme.names)
+    return LoadedData(
+        splits=_to_datasets(tables, fingerprint),
+        labels=reader.scheme,
+        fingerprint=fingerprint,
+        revision=source.revision,
+        dropped=dropped,
+        notes=tuple(dict.fromkeys(notes)),
+        columns=mapped.columns,
+    )
+
+
+def find_source(settings: Any) -> Source:
+    """Find and read what a recipe's dataset section names: files, folder, package or hub dataset.
+
+    Raises FinetuneError when it is not there or cannot be read.
+    """
+    path, data_files = settings.path, settings.data_files
+    if path is None and data_files is None:
+        raise FinetuneError("dataset.path: missing", "Name a hub id, a file or a folder: dataset.path: data/train.csv")
+    if path is None:
+        return Source(read_data_files(data_files, None, None))
+    if data_files is not None and path == "conll":
+        raise FinetuneError("dataset.path: conll files hold labelled words, not labelled texts", "Use jsonl or csv.")
+    if data_files is not None and path in BUILDERS:
+        return Source(read_data_files(data_files, None, BUILDERS[path]))
+    place = resolve_package_path(path) if is_package_path(path) else Path(path).expanduser()
+    if place.is_dir():
+        if data_files is not None:
+            return Source(read_data_files(data_files, place, None))
+        splits, notes = read_folder(place, settings.name)
+        return Source(splits, None, notes)
+    if place.is_file():
+        if data_files is not None:
+            raise FinetuneError(f"dataset: path names a file ({path}) and data_files names others", "Keep one of them.")
+        return Source({"train": read_split("train", [place])})
+    if not is_hub_id(path) or format_of(place) is not None or is_package_path(path):
+        raise missing_file(place)
+    return Source(*read_hub(path, settings.name, settings.revision, data_files))
+
+
+def _part_notes(source: Source, chosen: Chosen) -> list[str]:
+    used = [source.splits[name] for name in (chosen.train, chosen.validation, chosen.test) if name is not None]
+    return [note for split in used for part in split.parts for note in part.notes]
+
+
+def _labelled(
+    split: RawSplit,
+    columns: ColumnMap,
+    task: Task,
+    reader: LabelReader,
+    chosen: Chosen,
+    name: str,
+    may_lack: bool,
+    notes: list[str],
+) -> _Part | None:
+    """Clean and label an evaluation split; None, with a note, when it turns out to have no labels and may lack them."""
+    target = columns[task.target]
+    targets = [target] if isinstance(target, str) else target
+    if name == "test" and chosen.test_found and not set(targets) <= set(split.columns):
+        notes.append(f"The split test has no column {targets[0]!r}: no test.")
+        return None
+    check_columns(split, columns)
+    cleaned = read_clean(split, columns, task.target)
+    labels = encode_labels(reader, split, cleaned.table)
+    if all_hidden(labels, reader.scheme):
+        if not may_lack:
+            raise FinetuneError(
+                f"split {split.name} ({split.where}): no row has a label", f"Name another split: dataset.splits.{name}"
+            )
+        consequence = "no test" if name == "test" else "validation rows are taken from train"
+        notes.append(f"The labels of the split {split.name} are hidden (missing or -1): {consequence}.")
+        return None
+    cleaned, labels = drop_unlabelled(split, cleaned, labels)
+    if name == "test" and chosen.test_found:
+        notes.append("The data has a labelled split test: it is scored once, at the end.")
+    return _Part(split, cleaned, labels)
+
+
+def _table(part: _Part) -> pyarrow.Table:
+    table = part.cleaned.table
+    roles = [name for name in table.column_names if not name.startswith("label:") and name != "row"]
+    return table.select(roles).append_column("label", part.labels).append_column("row", table.column("row"))
+
+
+def _with_validation(
+    tables: dict[str, pyarrow.Table], settings: Any, reader: LabelReader, notes: list[str]
+) -> dict[str, pyarrow.Table]:
+    """Hold validation rows out of train when there are none yet."""
+    import numpy
+
+    if "validation" in tables:
+        return tables
+    share = settings.validation_size or DEFAULT_VALIDATION_SHARE
+    train = tables["train"]
+    strata = _strata(train, reader.scheme)
+    leave = 0 if strata is None or reader.scheme.problem_type == MULTI else 1
+    count = max(1, round(share * train.num_rows))
+    held = sample_rows(train.num_rows, count, strata, settings.seed, "validation", leave)
+    if len(held) == 0 or len(held) == train.num_rows:
+        raise FinetuneError(
+            f"dataset: {plural(train.num_rows, 'row')} are too few to hold out a validation split",
+            "Add rows, or a validation file: dataset.data_files: {train: …, validation: …}",
+        )
+    kept = numpy.setdiff1d(numpy.arange(train.num_rows), held)
+    how = "at random" if strata is None else "stratified by label"
+    notes.append(
+        f"No validation split: {plural(len(held), 'row')} ({len(held) / train.num_rows:.0%}) of train held out, "
+        f"{how}, with dataset.seed {settings.seed}."
+    )
+    split = {"train": train.take(kept), "validation": train.take(held)}
+    return split | {name: table for name, table in tables.items() if name not in split}
+
+
+def _sampled(
+    tables: Mapping[str, pyarrow.Table], settings: Any, scheme: LabelScheme, notes: list[str]
+) -> dict[str, pyarrow.Table]:
+    """Cut the splits down to the sizes that the recipe asks for."""
+    sampled = {}
+    for name, table in tables.items():
+        count = settings.max_train_samples if name == "train" else settings.max_eval_samples
+        if count is not None and count < table.num_rows:
+            rows = sample_rows(table.num_rows, count, _strata(table, scheme), settings.seed, f"sample {name}")
+            notes.append(f"{name}: a sample of {len(rows):,} of {plural(table.num_rows, 'row')}.")
+            table = table.take(rows)
+        sampled[name] = table
+    return sampled
+
+
+def _strata(table: pyarrow.Table, scheme: LabelScheme) -> numpy.ndarray | None:
+    """Return the group of each row: its label, or its set of labels; None for numbers."""
+    import numpy
+
+    if scheme.problem_type == REGRESSION:
+        return None
+    labels = table.column("label").combine_chunks()
+    if scheme.problem_type != MULTI:
+        return numpy.asarray(labels)
+    flags = numpy.asarray(labels.flatten()).reshape(table.num_rows, -1)
+    return numpy.asarray(numpy.unique(flags, axis=0, return_inverse=True)[1]).ravel()
+
+
+def _leaks(tables: Mapping[str, pyarrow.Table], task: Task) -> list[str]:
+    """Say how many evaluation rows have exactly the inputs of a training row."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    between = pyarrow.scalar("\x1f", pyarrow.large_string())
+    roles = [column.role for column in task.columns if column.role in tables["train"].column_names]
+    roles.remove(task.target)
+
+    def keys(table: pyarrow.Table) -> Any:
+        columns = [table.column(role) for role in roles]
+        return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, between)
+
+    train = keys(tables["train"])
+    notes = []
+    for name in tables:
+        both = 0 if name == "train" else pc.sum(pc.is_in(keys(tables[name]), value_set=train)).as_py()
+        if both:
+            notes.append(f"{plural(both, 'row')} of {name} also stand in train, word for word: scores may be too good.")
+    return notes
+
+
+def _to_datasets(tables: Mapping[str, pyarrow.Table], fingerprint: str) -> dict[str, Any]:
+    import datasets
+
+    return {
+        name: datasets.Dataset(table.combine_chunks(), fingerprint=f"{fingerprint[:32]}-{name}")
+        for name, table in tables.items()
+    }

@@ -1,0 +1,151 @@
+"""Which split plays which part, and seeded, stratified samples of rows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import FinetuneError
+from finetune.text import did_you_mean, join_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy
+
+DEFAULT_VALIDATION_SHARE = 0.1
+_VALIDATION_WORDS = ("valid", "val", "dev")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The source's name of each split; None: there is none. `test_found`: the recipe did not ask for the test split."""
+
+    train: str
+    validation: str | None
+    test: str | None
+    test_found: bool
+    notes: tuple[str, ...]
+
+
+def choose_splits(names: Sequence[str], wanted: Any) -> Chosen:
+    """Match the splits of a source with the recipe's `splits` (train, validation, test).
+
+    A name that is not the default and does not exist is an error that lists those that do. A single split is
+    train, whatever it is called. A split named test is taken along when the recipe names none.
+    """
+    notes: list[str] = []
+    train = wanted.train
+    if train not in names:
+        if train != "train" or len(names) != 1:
+            raise _no_split("train", train, names)
+        train = names[0]
+        notes.append(f"The data has one split, {train}; it is used as train.")
+    validation = _validation(names, wanted.validation, train, notes)
+    test = wanted.test
+    if test is not None and test not in names:
+        raise _no_split("test", test, names)
+    test_found = test is None and "test" in names and "test" not in (train, validation)
+    test = "test" if test_found else test
+    for part, name in (("validation", validation), ("test", test)):
+        if name is not None and name in (train, validation if part == "test" else None):
+            raise FinetuneError(
+                f"dataset.splits.{part}: {name} already serves for training or for choosing the model",
+                "Name another split, or leave it out.",
+            )
+    return Chosen(train, validation, test, test_found, tuple(notes))
+
+
+def _validation(names: Sequence[str], wanted: str | None, train: str, notes: list[str]) -> str | None:
+    if wanted is None or wanted in names:
+        return wanted
+    if wanted != "validation":
+        raise _no_split("validation", wanted, names)
+    for word in _VALIDATION_WORDS:
+        if word in names and word != train:
+            notes.append(f"validation: the split {word} is used.")
+            return word
+    alike = [name for name in names if name.startswith(("validation", "dev_", "val_")) and name != train]
+    if alike:
+        raise FinetuneError(
+            f"dataset.splits.validation: the data has no split validation, but {join_words(alike, 'and')}",
+            f"Name one: dataset.splits.validation: {alike[0]}",
+        )
+    return None
+
+
+def _no_split(part: str, name: str, names: Sequence[str]) -> FinetuneError:
+    near = did_you_mean(name, names)
+    hint = f"Did you mean {near}?" if near else f"Name one of them: dataset.splits.{part}"
+    if "[" in name:
+        hint = "Slices are no split names; use dataset.validation_size, max_train_samples or max_eval_samples."
+    return FinetuneError(
+        f"dataset.splits.{part}: the data has no split {name}; it has {join_words(names, 'and')}", hint
+    )
+
+
+def seeded_order(rows: int, seed: int, purpose: str) -> numpy.ndarray:
+    """Return a permutation of `rows` that depends on seed and purpose alone, on every machine and version.
+
+    Rows are sorted by splitmix64 of their number (Steele, Lea and Flood 2014), since the streams of numpy's
+    generators may change between versions.
+    """
+    import numpy
+
+    start = int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:8], "little")
+    mixed = numpy.uint64(start) + numpy.arange(1, rows + 1, dtype=numpy.uint64) * numpy.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> numpy.uint64(shift))) * numpy.uint64(factor)
+    return numpy.asarray(numpy.argsort(mixed ^ (mixed >> numpy.uint64(31)), kind="stable"))
+
+
+def sample_rows(
+    rows: int, count: int, strata: numpy.ndarray | None, seed: int, purpose: str, leave: int = 0
+) -> numpy.ndarray:
+    """Choose `count` of `rows`, seeded, in the proportions of `strata` (one group number a row); None: at random.
+
+    `leave` rows of each group are never taken, so that a class cannot vanish from what is left; fewer rows
+    than asked for may then come back. Indices are sorted.
+    """
+    import numpy
+
+    order = seeded_order(rows, seed, purpose)
+    if strata is None:
+        return numpy.sort(order[: min(count, rows)])
+    _, groups, sizes = numpy.unique(strata, return_inverse=True, return_counts=True)
+    # Ties between equal shares are broken by a seeded order too, not by the name of the group.
+    quota = _quotas(sizes, count, leave, seeded_order(len(sizes), seed, purpose + ":ties"))
+    by_group = order[numpy.argsort(groups[order], kind="stable")]
+    starts = numpy.cumsum(sizes) - sizes
+    place = numpy.arange(rows) - numpy.repeat(starts, sizes)
+    return numpy.sort(by_group[place < numpy.repeat(quota, sizes)])
+
+
+def _quotas(sizes: numpy.ndarray, count: int, leave: int, ties: numpy.ndarray) -> numpy.ndarray:
+    """Share `count` out among groups by largest remainder, within what each has to give.
+
+    A sample that has room for every group takes at least one row of each.
+    """
+    import numpy
+
+    highest = numpy.maximum(sizes - leave, 0)
+    count = min(count, int(highest.sum()))
+    lowest = numpy.minimum(highest, 1 if leave == 0 and count >= len(sizes) else 0)
+    exact = count * sizes / sizes.sum()
+    quota: numpy.ndarray = numpy.clip(numpy.floor(exact).astype(numpy.int64), lowest, highest)
+    rank = numpy.empty(len(sizes))
+    rank[ties] = numpy.arange(len(sizes)) / len(sizes) * 1e-6
+    while quota.sum() < count:
+        lack = numpy.where(quota < highest, exact - quota + rank, -numpy.inf)
+        quota[numpy.argsort(-lack, kind="stable")[: _step(count - quota.sum(), lack)]] += 1
+    while quota.sum() > count:
+        excess = numpy.where(quota > lowest, quota - exact + rank, -numpy.inf)
+        quota[numpy.argsort(-excess, kind="stable")[: _step(quota.sum() - count, excess)]] -= 1
+    return quota
+
+
+def _step(missing: int, weights: numpy.ndarray) -> int:
+    import numpy
+
+    return int(min(missing, numpy.isfinite(weights).sum()))

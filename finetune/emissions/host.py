@@ -1,0 +1,20 @@
+"""Which machine this is, among those of a run and among those of other runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def node_rank(environment: Mapping[str, str]) -> int:
+    """Return the rank of this machine: GROUP_RANK (torchrun), else SLURM_NODEID, else 0."""
+    for name in ("GROUP_RANK", "SLURM_NODEID"):
+        if environment.get(name, "").isdigit():
+            return int(environment[name])
+    return 0
+
+
+def boot_id() -> str | None:
+    """Return what tells this boot of this machine from every other, or None where the system has no such number."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

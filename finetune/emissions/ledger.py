@@ -1,0 +1,269 @@
+"""The energy table of a run, and everything that is published from it.
+
+Energy is kept as integer microjoules per (segment, node, component, phase). A segment is one life of the run, a node
+one machine. Every published sum is a marginal of that table, so phases, components, segments and nodes each add up to
+the total. All functions here are pure.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component
+from finetune.emissions.intensity import Intensity
+
+PHASES = ("load", "preprocess", "baseline", "train", "evaluate", "audit", "save", "other")
+MICROSECONDS_PER_S = 1_000_000
+
+
+@dataclass(frozen=True)
+class Life:
+    """One segment on one node: its rows of the table, and what they are multiplied with.
+
+    `microjoules` maps (component, phase) to energy, `microseconds` a phase to its time. `missing` maps a component
+    whose readings failed to the reason: its energy is a lower bound.
+    """
+
+    segment: int
+    node: int
+    hostname: str
+    started_at: str
+    carbon_intensity: Intensity
+    pue: float
+    boot_id: str | None = None
+    components: tuple[Component, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    microjoules: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    microseconds: Mapping[str, int] = field(default_factory=dict)
+    start_up_s: float = 0.0
+    overhead_s: float = 0.0
+    resumed_from_uj: int | None = None
+    reason_ended: str | None = None
+    tool: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def total_microjoules(lives: Iterable[Life]) -> int:
+    """Return all energy of the lives."""
+    return sum(sum(life.microjoules.values()) for life in lives)
+
+
+def is_measured(lives: Iterable[Life]) -> bool:
+    """Tell whether any component of any life gave a reading; without one the total is null, not 0."""
+    return any(_readings(life) for life in lives)
+
+
+def emissions_g(lives: Iterable[Life]) -> float:
+    """Return Σ over (segment, node) of energy × pue × carbon intensity, in grams."""
+    return math.fsum(_kwh(total_microjoules([life])) * life.pue * life.carbon_intensity.g_per_kwh for life in lives)
+
+
+def repeated_microjoules(lives: Sequence[Life]) -> int:
+    """Return the energy spent after a checkpoint that a later segment resumed from: work that had to be done again.
+
+    On a node's axis of cumulative energy each resume wastes the stretch from its checkpoint's mark to its own start;
+    two resumes from the same checkpoint overlap there, so the stretches are united before they are summed.
+    """
+    wasted = 0
+    for node in sorted({life.node for life in lives}):
+        before = 0
+        stretches = []
+        for life in sorted((life for life in lives if life.node == node), key=lambda life: life.segment):
+            if life.resumed_from_uj is not None and life.resumed_from_uj < before:
+                stretches.append((life.resumed_from_uj, before))
+            before += total_microjoules([life])
+        reached = 0
+        for start, end in sorted(stretches):
+            wasted += max(0, end - max(start, reached))
+            reached = max(reached, end)
+    return wasted
+
+
+def summarize(
+    lives: Sequence[Life],
+    *,
+    wh_per_1000_predictions: float | None = None,
+    shared_with: Sequence[str] | None = None,
+    forecasts: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return the `emissions` section of the run record.
+
+    kWh is IT energy, without PUE; grams include it. Values that were not measured are None. `shared_with` None says
+    that nobody looked for other runs on the host.
+    """
+    lives = sorted(lives, key=lambda life: (life.segment, life.node))
+    last_segment = max((life.segment for life in lives), default=0)
+    return {
+        **_amounts(lives),
+        "duration_s": _duration_s(lives),
+        "complete": bool(lives) and all(_is_complete(life) for life in lives),
+        "carbon_intensity": _common_intensity(lives),
+        "pue": _common_pue(lives),
+        "components": {name: _component(lives, name) for name in COMPONENTS},
+        "phases": {phase: _phase(lives, phase) for phase in PHASES if _has_phase(lives, phase)},
+        "nodes": [_node(lives, node) for node in sorted({life.node for life in lives})],
+        "segments": [
+            _segment([life for life in lives if life.segment == number], is_last=number == last_segment)
+            for number in sorted({life.segment for life in lives})
+        ],
+        "repeated_work_kwh": _kwh(repeated_microjoules(lives)) if is_measured(lives) else None,
+        "shared_with": None if shared_with is None else list(shared_with),
+        "tracking_overhead_s": math.fsum(life.overhead_s for life in lives),
+        "start_up_s": math.fsum(life.start_up_s for life in lives if life.node == 0),
+        "wh_per_1000_predictions": wh_per_1000_predictions,
+        "forecasts": [dict(forecast) for forecast in forecasts],
+        "tool": _common([dict(life.tool) for life in lives], {}),
+        "notes": list(dict.fromkeys(note for life in lives for note in life.notes)),
+    }
+
+
+def _kwh(microjoules: int) -> float:
+    return microjoules / MICROJOULES_PER_KWH
+
+
+def _energy(life: Life, component: str) -> int:
+    return sum(energy for (name, _), energy in life.microjoules.items() if name == component)
+
+
+def _is_read(life: Life, component: Component) -> bool:
+    # A component that failed before it ever gave a joule is unknown, not zero.
+    if component.method is None or component.method == "absent":
+        return False
+    return component.name not in life.missing or _energy(life, component.name) > 0
+
+
+def _readings(life: Life) -> list[Component]:
+    return [component for component in life.components if _is_read(life, component)]
+
+
+def _is_complete(life: Life) -> bool:
+    return bool(life.components) and not life.missing and all(part.method is not None for part in life.components)
+
+
+def _amounts(lives: Sequence[Life]) -> dict[str, float | None]:
+    """Total energy and emissions with their bands; lows and highs add linearly over everything."""
+    if not is_measured(lives):
+        return dict.fromkeys(
+            ("energy_kwh", "emissions_g", "energy_kwh_low", "energy_kwh_high", "emissions_g_low", "emissions_g_high")
+        )
+    complete = all(_is_complete(life) for life in lives)
+    lows = [math.fsum(_kwh(_energy(life, part.name)) * part.low for part in _readings(life)) for life in lives]
+    highs = [math.fsum(_kwh(_energy(life, part.name)) * part.high for part in _readings(life)) for life in lives]
+
+    def grams(energies: list[float], intensity: Callable[[Intensity], float]) -> float:
+        return math.fsum(
+            energy * life.pue * intensity(life.carbon_intensity) for energy, life in zip(energies, lives, strict=True)
+        )
+
+    return {
+        "energy_kwh": _kwh(total_microjoules(lives)),
+        "emissions_g": emissions_g(lives),
+        "energy_kwh_low": math.fsum(lows),
+        "energy_kwh_high": math.fsum(highs) if complete else None,
+        "emissions_g_low": grams(lows, Intensity.lowest),
+        "emissions_g_high": grams(highs, Intensity.highest) if complete else None,
+    }
+
+
+def _component(lives: Sequence[Life], name: str) -> dict[str, Any]:
+    parts = [(life, part) for life in lives for part in life.components if part.name == name]
+    present = [(life, part) for life, part in parts if part.method != "absent"]
+    read = [(life, part) for life, part in present if _is_read(life, part)]
+    whole = len(read) == len(present) and all(name not in life.missing for life, _ in present)
+    reasons = [life.missing[name] for life, _ in present if name in life.missing]
+    methods = list(dict.fromkeys(part.method for _, part in read))
+    details = list(dict.fromkeys([part.detail for _, part in (present or parts)] + reasons))
+    if not present and parts:
+        method: str | None = "absent"
+    else:
+        method = methods[0] if len(methods) == 1 else "mixed" if methods else None
+    return {
+        "energy_kwh": _kwh(sum(_energy(life, name) for life, _ in read)) if read else None,
+        "energy_kwh_low": math.fsum(_kwh(_energy(life, name)) * part.low for life, part in read) if read else None,
+        "energy_kwh_high": (
+            math.fsum(_kwh(_energy(life, name)) * part.high for life, part in read) if read and whole else None
+        ),
+        "method": method,
+        "detail": "; ".join(details) or "no reading was taken",
+    }
+
+
+def _has_phase(lives: Sequence[Life], phase: str) -> bool:
+    return any(life.microseconds.get(phase) for life in lives) or any(
+        energy for life in lives for (_, of_phase), energy in life.microjoules.items() if of_phase == phase
+    )
+
+
+def _phase(lives: Sequence[Life], phase: str) -> dict[str, Any]:
+    known = is_measured(lives)
+    energies = [
+        sum(energy for (_, of_phase), energy in life.microjoules.items() if of_phase == phase) for life in lives
+    ]
+    grams = math.fsum(
+        _kwh(energy) * life.pue * life.carbon_intensity.g_per_kwh for energy, life in zip(energies, lives, strict=True)
+    )
+    return {
+        "energy_kwh": _kwh(sum(energies)) if known else None,
+        "emissions_g": grams if known else None,
+        "duration_s": sum(life.microseconds.get(phase, 0) for life in lives if life.node == 0) / MICROSECONDS_PER_S,
+        "components": {
+            name: (
+                _kwh(sum(life.microjoules.get((name, phase), 0) for life in lives))
+                if any(part.name == name for life in lives for part in _readings(life))
+                else None
+            )
+            for name in COMPONENTS
+        },
+    }
+
+
+def _node(lives: Sequence[Life], node: int) -> dict[str, Any]:
+    own = [life for life in lives if life.node == node]
+    return {
+        "node": node,
+        "hostname": own[-1].hostname,
+        "boot_id": own[-1].boot_id,
+        "energy_kwh": _kwh(total_microjoules(own)) if is_measured(own) else None,
+        "carbon_intensity": _common_intensity(own),
+    }
+
+
+def _segment(own: Sequence[Life], *, is_last: bool) -> dict[str, Any]:
+    # A life without a last line that another one follows was killed; the last one may still be running.
+    reason = own[0].reason_ended or (None if is_last else "died")
+    return {
+        "started_at": own[0].started_at,
+        "energy_kwh": _kwh(total_microjoules(own)) if is_measured(own) else None,
+        "duration_s": _duration_s(own),
+        "reason_ended": reason,
+    }
+
+
+def _duration_s(lives: Iterable[Life]) -> float:
+    return sum(sum(life.microseconds.values()) for life in lives if life.node == 0) / MICROSECONDS_PER_S
+
+
+def _common_intensity(lives: Sequence[Life]) -> dict[str, Any] | None:
+    if not lives:
+        return None
+    if len({life.carbon_intensity for life in lives}) == 1:
+        return lives[0].carbon_intensity.as_dict()
+    # Grams per kWh actually drawn from the grid, over places with different intensities.
+    drawn = math.fsum(_kwh(total_microjoules([life])) * life.pue for life in lives)
+    places = " + ".join(dict.fromkeys(life.carbon_intensity.location or "unknown" for life in lives))
+    average = emissions_g(lives) / drawn if drawn else lives[0].carbon_intensity.g_per_kwh
+    return Intensity(average, "energy-weighted mean of several", None, "mixed", places, "mixed").as_dict()
+
+
+def _common_pue(lives: Sequence[Life]) -> float | None:
+    values = {life.pue for life in lives}
+    if len(values) < 2:
+        return next(iter(values), None)
+    total = total_microjoules(lives)
+    return math.fsum(total_microjoules([life]) * life.pue for life in lives) / total if total else lives[0].pue
+
+
+def _common(values: Sequence[dict[str, str]], empty: dict[str, str]) -> dict[str, str]:
+    # A resumed run may have started before an upgrade: the newest life that says anything names the tool.
+    return next((value for value in reversed(values) if value), empty)

@@ -1,0 +1,390 @@
+"""EnergyMeter: what a run spends, phase by phase, from one sampler thread and the thread that trains.
+
+A reading is a cumulative count of microjoules per component; the meter books each difference to the phase that was
+open, so phases have no gaps and no overlaps and add up to the total by construction.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component, unread
+from finetune.emissions.host import boot_id, node_rank
+from finetune.emissions.intensity import Intensity, Place, resolve_intensity
+from finetune.emissions.journal import Journal, journal_path, read_journal
+from finetune.emissions.ledger import PHASES, Life, emissions_g, is_measured, summarize, total_microjoules
+from finetune.emissions.source import PowerSource
+
+LONGEST_INTERVAL_S = 15.0  # a RAPL counter of 65 kJ wraps in 5 minutes at 200 W; codecarbon corrects one wrap only
+SHORTEST_INTERVAL_S = 1.0
+LONGEST_START_S = 60.0
+SILENT_AFTER_S = 10.0
+
+
+class Settings(Place, Protocol):
+    """The `emissions` section of a recipe, as far as the meter reads it."""
+
+    @property
+    def measure_power_secs(self) -> float:
+        """Seconds between two measurements."""
+
+    @property
+    def pue(self) -> float:
+        """Power usage effectiveness."""
+
+    @property
+    def cpu_tdp_w(self) -> float | None:
+        """Thermal design power in watts, where the user knows it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run has spent so far, over all its segments; None where nothing is measured.
+
+    `microjoules` is this node's total: store it in a checkpoint and give it back to `open_meter` as
+    `resumed_from_uj`, and the work that has to be repeated is shown on its own line.
+    """
+
+    energy_kwh: float | None
+    emissions_g: float | None
+    elapsed_s: float
+    microjoules: int = 0
+
+
+class Meter(Protocol):
+    """What the training loop needs of a meter: EnergyMeter on a node's main process, NullMeter on the others."""
+
+    def phase(self, name: str) -> Any:
+        """Return a context manager; energy and time inside it belong to the phase `name`."""
+
+    def mark(self) -> Reading:
+        """Measure now and return the cumulative reading."""
+
+    def close(self, reason: str) -> None:
+        """End the measurement; safe to call twice."""
+
+    def summary(self, wh_per_1000_predictions: float | None = None) -> dict[str, Any]:
+        """Return the `emissions` section of the run record as of now."""
+
+
+class NullMeter:
+    """A meter that measures nothing, for the processes of a node that do not hold its meter."""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def mark(self) -> Reading:
+        """Return an empty reading."""
+        return Reading(None, None, 0.0)
+
+    def close(self, reason: str) -> None:
+        """Do nothing."""
+
+    def summary(self, wh_per_1000_predictions: float | None = None) -> dict[str, Any]:
+        """Return the section of a run in which nothing was measured."""
+        return summarize((), wh_per_1000_predictions=wh_per_1000_predictions)
+
+
+class EnergyMeter:
+    """Measure a run on this node from `start` to `close`.
+
+    `life` says which segment and node this is; `earlier` are the run's segments before it. `synchronize` waits for
+    the accelerator's queued work and is called before every border. `clock` is in seconds. phase, mark, close and
+    summary belong to one thread; the sampler is the other.
+    """
+
+    def __init__(
+        self,
+        source: PowerSource,
+        journal: Journal,
+        life: Life,
+        *,
+        earlier: tuple[Life, ...] = (),
+        interval_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+        synchronize: Callable[[], None] | None = None,
+    ) -> None:
+        self._source, self._journal, self._earlier = source, journal, earlier
+        self._interval_s, self._clock, self._synchronize = interval_s, clock, synchronize
+        self._life = life
+        self._microjoules: dict[tuple[str, str], int] = {}
+        self._microseconds: dict[str, int] = {}
+        self._changed: set[str] = set()
+        self._last: dict[str, int] = {}
+        self._missing: dict[str, str] = {}
+        self._components: tuple[Component, ...] = ()
+        self._phases: list[str] = []
+        self._opened_s = clock()
+        self._measured_s: float | None = None
+        self._overhead_s = 0.0
+        self._longest_gap_s = 0.0
+        self._patience_s = LONGEST_START_S
+        self._trouble: list[str] = []
+        self._lock = threading.RLock()
+        self._ready = threading.Event()
+        self._stopping = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._sample, name="finetune-energy", daemon=True)
+
+    def start(self, *, background: bool = False) -> "EnergyMeter":
+        """Start the source and the sampler.
+
+        In the background the first call of `phase` returns at once, so that the source starts while data and model
+        load; any later border waits for it. What the run spends before the source is ready is not counted.
+        """
+        if not background:
+            self._begin()
+        self._thread.start()
+        return self
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Book energy and time inside to the phase `name`; an inner phase takes its part from the outer one.
+
+        Raises ValueError for a name that the record does not have.
+        """
+        if name not in PHASES:
+            raise ValueError(f"{name}: a phase is one of {', '.join(PHASES)}")
+        self._border(lambda: self._phases.append(name), wait=bool(self._phases))
+        try:
+            yield
+        finally:
+            self._border(self._phases.pop)
+
+    def mark(self) -> Reading:
+        """Measure now and return energy, emissions and time since the first segment began."""
+        self._border()
+        lives = self._lives()
+        known = is_measured(lives)
+        own = total_microjoules(life for life in lives if life.node == self._life.node)
+        return Reading(
+            total_microjoules(lives) / MICROJOULES_PER_KWH if known else None,
+            emissions_g(lives) if known else None,
+            sum(sum(life.microseconds.values()) for life in lives if life.node == self._life.node) / 1e6,
+            own,
+        )
+
+    def close(self, reason: str) -> None:
+        """Measure a last time, stop the source, and write why the segment ended (completed, interrupted …)."""
+        if self._closed:
+            return
+        self._stopping.set()
+        self._border()
+        self._closed = True
+        self._thread.join(max(self._patience_s, 1.0))
+        self._flag_silence()
+        try:
+            self._source.stop()
+        except Exception as error:  # nothing that measures may fail a run
+            self._trouble.append(f"the source could not be stopped: {error}")
+        with self._lock:
+            self._life = replace(self._snapshot(), reason_ended=reason, notes=self._notes())
+        self._journal.end(self._life, _now())
+
+    def summary(self, wh_per_1000_predictions: float | None = None) -> dict[str, Any]:
+        """Return the `emissions` section of the run record, over all segments and nodes known here.
+
+        Never waits for the source: a record written before it is ready says null.
+        """
+        if not self._closed:
+            self._border(wait=False)
+        return summarize(self._lives(), wh_per_1000_predictions=wh_per_1000_predictions)
+
+    def _lives(self) -> tuple[Life, ...]:
+        with self._lock:
+            own = self._life if self._closed else replace(self._snapshot(), notes=self._notes())
+        return (*self._earlier, own)
+
+    def _sample(self) -> None:
+        if not self._ready.is_set():
+            self._begin()
+        while not self._stopping.wait(self._interval_s):
+            began = time.thread_time()
+            with self._lock:
+                self._measure()
+                life, changed = self._snapshot(), self._take_changed()
+            self._journal.tick(life, changed, _now(), sync=True)
+            with self._lock:
+                self._overhead_s += time.thread_time() - began
+
+    def _begin(self) -> None:
+        """Start the source, take the baseline, and begin to count time."""
+        components = self._start_source()
+        with self._lock:
+            baseline = self._read_source()
+            self._last = {name: value for name, value in baseline.items() if value is not None}
+            self._components = components
+            self._measured_s = self._clock()
+            self._life = replace(
+                self._life, tool=self._source.tool(), start_up_s=round(self._measured_s - self._opened_s, 6)
+            )
+            life = self._snapshot()
+        self._journal.components(life)
+        self._ready.set()
+
+    def _border(self, change: Callable[[], Any] = lambda: None, *, wait: bool = True) -> None:
+        """Measure, book to the open phase, then apply `change` to the stack of phases."""
+        if wait and not self._ready.wait(self._patience_s):
+            self._patience_s = 0.0  # a start that hangs is waited for once
+        self._wait_for_accelerator()
+        began = time.perf_counter()
+        with self._lock:
+            self._measure()
+            change()
+            life, changed = self._snapshot(), self._take_changed()
+        if changed:
+            self._journal.tick(life, changed, _now(), sync=False)
+        with self._lock:
+            self._overhead_s += time.perf_counter() - began
+
+    def _wait_for_accelerator(self) -> None:
+        """Let queued work finish, which would else be booked to the next phase."""
+        if self._synchronize is None or self._closed or not self._ready.is_set():
+            return
+        try:
+            self._synchronize()
+        except Exception as error:  # a broken device is the run's to report, not the meter's
+            self._trouble.append(f"the accelerator could not be waited for: {error}")
+
+    def _start_source(self) -> tuple[Component, ...]:
+        try:
+            return self._source.start()
+        except Exception as error:  # nothing that measures may fail a run
+            reason = f"the source could not start: {type(error).__name__}: {error}"
+            return tuple(unread(name, reason) for name in COMPONENTS)
+
+    def _read_source(self) -> dict[str, int | None]:
+        try:
+            return self._source.read()
+        except Exception as error:  # nothing that measures may fail a run
+            reason = f"the source failed: {type(error).__name__}: {error}"
+            for component in self._components:
+                self._missing.setdefault(component.name, reason)
+            return {}
+
+    def _measure(self) -> None:
+        """Book what was spent since the last measurement to the open phase; the caller holds the lock."""
+        if self._measured_s is None or self._life.reason_ended is not None:
+            return
+        now = self._clock()
+        readings = self._read_source()
+        phase = self._phases[-1] if self._phases else "other"
+        for component in _expected(self._components):
+            value = readings.get(component.name)
+            if value is None:
+                self._missing.setdefault(component.name, self._source.problem(component.name))
+                continue
+            cell = (component.name, phase)
+            # A counter that runs backwards has lost what came before: nothing is booked, and the record says so.
+            spent = value - self._last.get(component.name, 0)
+            if spent < 0:
+                self._missing.setdefault(component.name, f"the energy counter of {component.name} ran backwards")
+            self._microjoules[cell] = self._microjoules.get(cell, 0) + max(0, spent)
+            self._last[component.name] = value
+        self._longest_gap_s = max(self._longest_gap_s, now - self._measured_s)
+        # Rounding the ends, not the difference, keeps the sum of the phases equal to the whole.
+        elapsed_us = round(now * 1e6) - round(self._measured_s * 1e6)
+        self._microseconds[phase] = self._microseconds.get(phase, 0) + elapsed_us
+        self._measured_s = now
+        self._changed.add(phase)
+
+    def _snapshot(self) -> Life:
+        return replace(
+            self._life,
+            components=self._components,
+            missing={part.name: self._missing[part.name] for part in _expected(self._components, self._missing)},
+            microjoules=dict(self._microjoules),
+            microseconds=dict(self._microseconds),
+            overhead_s=self._overhead_s,
+        )
+
+    def _take_changed(self) -> set[str]:
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _flag_silence(self) -> None:
+        """Treat a counter that stayed at zero as no reading: hardware that is on draws power."""
+        if sum(self._microseconds.values()) / 1e6 < SILENT_AFTER_S:
+            return
+        for component in self._components:
+            spent = sum(energy for (name, _), energy in self._microjoules.items() if name == component.name)
+            if component.method == "measured" and spent == 0:
+                self._missing.setdefault(component.name, "its counter stayed at 0 J")
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = [*self._life.notes, *self._source.notes(), *self._trouble]
+        if self._longest_gap_s > 3 * self._interval_s:
+            notes.append(
+                f"the meter was held up: {self._longest_gap_s:.0f} s passed between two measurements "
+                f"({self._interval_s:g} s are meant)"
+            )
+        if self._journal.problem is not None:
+            notes.append(self._journal.problem)
+        return tuple(dict.fromkeys(notes))
+
+
+def open_meter(
+    settings: Settings,
+    run_directory: Path,
+    country: str | None = None,
+    region: str | None = None,
+    run_id: str = "",
+    *,
+    resumed_from_uj: int | None = None,
+    synchronize: Callable[[], None] | None = None,
+    source: PowerSource | None = None,
+) -> EnergyMeter:
+    """Open the meter of this node in a new segment of the run's journal, and start it in the background.
+
+    `country` and `region` are the command line's. `resumed_from_uj` is `Reading.microjoules` of the checkpoint that
+    is resumed from. Raises FinetuneError for a place that the intensity tables do not have; nothing that measures
+    can fail the run.
+    """
+    intensity = resolve_intensity(settings, country, region)
+    node = node_rank(os.environ)
+    earlier = read_journal(run_directory)
+    notes: tuple[str, ...] = ()
+    interval_s = min(max(settings.measure_power_secs, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
+    if interval_s != settings.measure_power_secs:
+        notes = (f"measured every {interval_s:g} s, not {settings.measure_power_secs:g} s: 1 to 15 are possible",)
+    life = Life(
+        segment=max((life.segment for life in earlier if life.node == node), default=-1) + 1,
+        node=node,
+        hostname=socket.gethostname(),
+        started_at=_now(),
+        carbon_intensity=intensity,
+        pue=settings.pue,
+        boot_id=boot_id(),
+        resumed_from_uj=resumed_from_uj,
+        notes=notes,
+    )
+    journal = Journal(journal_path(run_directory, node))
+    journal.open_segment(life, {"run_id": run_id, "pid": os.getpid(), "measure_power_secs": interval_s})
+    source = source or _codecarbon(settings, run_directory, run_id, intensity)
+    meter = EnergyMeter(source, journal, life, earlier=earlier, interval_s=interval_s, synchronize=synchronize)
+    return meter.start(background=True)
+
+
+def _expected(components: Iterable[Component], among: Container[str] = COMPONENTS) -> list[Component]:
+    """Return the components that are there and can be read."""
+    return [part for part in components if part.method not in (None, "absent") and part.name in among]
+
+
+def _codecarbon(settings: Settings, run_directory: Path, run_id: str, intensity: Intensity) -> PowerSource:
+    from finetune.emissions.tracker import CodecarbonSource
+
+    country = (intensity.location or "").partition("/")[0] or None
+    return CodecarbonSource(run_directory, run_id, intensity.g_per_kwh, country, settings.cpu_tdp_w)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,338 @@
+"""The only file that imports codecarbon: its offline tracker as a source of the meter's readings.
+
+It is imported inside functions, so that light commands stay light. What is relied on beyond its documented interface
+is listed, one fact a test, in tests/emissions/test_codecarbon_facts.py.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune.emissions import allocation
+from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component, absent, known, unread
+
+
+class CodecarbonSource:
+    """codecarbon's offline tracker, driven by the meter: never its tasks, its timer, its files or the network.
+
+    `intensity_g_per_kwh` and `country` only keep codecarbon from looking for a place; grams are computed by the ledger.
+    """
+
+    def __init__(
+        self,
+        run_directory: Path,
+        run_id: str,
+        intensity_g_per_kwh: float,
+        country: str | None = None,
+        cpu_tdp_w: float | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._arguments = {
+            "output_dir": str(run_directory),
+            "experiment_id": run_id,
+            "force_carbon_intensity_g_co2e_kwh": intensity_g_per_kwh,
+            "country_iso_code": country,
+        }
+        self._cpu_tdp_w = cpu_tdp_w
+        self._environment = os.environ if environment is None else environment
+        self._capture = _Capture()
+        self._tracker: Any = None
+        self._present: tuple[str, ...] = ()
+        self._problems: dict[str, str] = {}
+        self._notes: list[str] = []
+        self._version = "unknown"
+
+    def start(self) -> tuple[Component, ...]:
+        """Build, start and warm up the tracker; where that fails every component says why it gives no reading."""
+        logging.getLogger("codecarbon").addFilter(self._capture)
+        gpu, gpu_ids = self._resolve_gpus()
+        try:
+            self._tracker = self._build(gpu_ids)
+            components = self._describe(gpu)
+            self.read()
+        except Exception as error:  # any failure of the tracker must leave the run alone; the reason is recorded
+            reason = f"codecarbon could not start: {type(error).__name__}: {error}"
+            self._problems = dict.fromkeys(COMPONENTS, reason)
+            self._tracker = None
+            gone = gpu if gpu is not None and gpu.method in (None, "absent") else unread("gpu", reason)
+            return (unread("cpu", reason), gone, unread("ram", reason))
+        self._present = tuple(part.name for part in components if part.method not in (None, "absent"))
+        return components
+
+    def read(self) -> dict[str, int | None]:
+        """Measure unconditionally: flush() would skip a call within 50 ms of the last one."""
+        if self._tracker is None:
+            return {}
+        now = time.perf_counter()
+        try:
+            self._tracker._measure_power_and_energy()
+        except Exception as error:  # reported as a failed reading, with its reason
+            self._problems = dict.fromkeys(COMPONENTS, f"codecarbon failed: {type(error).__name__}: {error}")
+            return dict.fromkeys(self._present)
+        # codecarbon stamps the end of its measurement and so loses the time spent inside it.
+        self._tracker._last_measured_time = now
+        totals = {name: getattr(self._tracker, f"_total_{name}_energy").kWh for name in self._present}
+        readings: dict[str, int | None] = {name: round(kwh * MICROJOULES_PER_KWH) for name, kwh in totals.items()}
+        if "cpu" in readings and _lost_rapl_sample(self._tracker._hardware):
+            self._problems["cpu"] = "a RAPL counter could not be read for a while"
+            readings["cpu"] = None
+        return readings
+
+    def stop(self) -> None:
+        """Stop codecarbon's threads and take away the log filter."""
+        if self._tracker is not None:
+            monitor = self._tracker._scheduler_monitor_power
+            if monitor is not None:
+                # A timer that fires during stop() would start itself again.
+                monitor.start = lambda from_run=False: None
+            self._tracker.stop()
+            self._tracker = None
+        logging.getLogger("codecarbon").removeFilter(self._capture)
+
+    def problem(self, component: str) -> str:
+        """Return the reason of the last failed reading."""
+        return self._problems.get(component, f"codecarbon gave no reading for {component}")
+
+    def tool(self) -> dict[str, str]:
+        """Return codecarbon and its version."""
+        return {"name": "codecarbon", "version": self._version}
+
+    def notes(self) -> tuple[str, ...]:
+        """Return our own notes and codecarbon's warnings, each once."""
+        return (*self._notes, *self._capture.warnings)
+
+    def _resolve_gpus(self) -> tuple[Component | None, list[int] | None]:
+        """Return the GPU component where it is settled without codecarbon, and the NVML indices to track."""
+        gpus = allocation.nvidia_gpus()
+        if gpus is None:
+            if allocation.has_nvidia_driver():
+                return unread("gpu", "there is an NVIDIA GPU, but NVML cannot be asked about it"), []
+            return None, None  # perhaps an AMD card: codecarbon finds those itself
+        stated = self._environment.get("CUDA_VISIBLE_DEVICES")
+        visible = list(allocation.visible_gpus(stated, gpus))
+        if not gpus:
+            return absent("gpu", "no GPU was found"), []
+        if not visible:
+            return absent("gpu", f"CUDA_VISIBLE_DEVICES={stated!r} hides every GPU of this machine"), []
+        if len(visible) < len(gpus) and allocation.has_ambiguous_order(stated, gpus, self._environment):
+            self._notes.append(
+                "CUDA numbers unlike GPUs fastest first, the meter by bus: set CUDA_DEVICE_ORDER=PCI_BUS_ID so that "
+                "both mean the same cards"
+            )
+        return None, visible
+
+    def _build(self, gpu_ids: list[int] | None) -> Any:
+        import codecarbon
+        from codecarbon.core import cpu
+
+        self._version = codecarbon.__version__
+        tdp_w = self._cpu_tdp_w
+        if tdp_w is not None and cpu.is_rapl_available():
+            self._notes.append("emissions.cpu_tdp_w is not used: the CPU has an energy counter")
+            tdp_w = None  # a forced power would switch the counter off
+        tracker = codecarbon.OfflineEmissionsTracker(
+            **self._arguments,
+            **_fixed_arguments(),
+            gpu_ids=gpu_ids,
+            force_cpu_power=tdp_w,
+            force_ram_power=_ram_watts(),
+        )
+        if not hasattr(tracker, "_start_time"):  # its constructor swallows its own errors
+            raise RuntimeError(self._capture.last() or "the tracker is half built")
+        tracker._ensure_hardware_ready()
+        if gpu_ids == []:
+            # codecarbon's hardware cache turns an empty list into "all GPUs".
+            tracker._hardware = [part for part in tracker._hardware if type(part).__name__ != "GPU"]
+        tracker.start()
+        if not tracker._power_measurement_count:  # start() ends with a measurement, and swallows its errors too
+            raise RuntimeError(self._capture.last() or "the tracker did not start")
+        for part in tracker._hardware:
+            if getattr(part, "_mode", None) == "cpu_load":
+                part.measure_power_and_energy = SteadyLoad(part).measure
+        return tracker
+
+    def _describe(self, gpu: Component | None) -> tuple[Component, ...]:
+        found = {part.name: part for part in map(_describe_hardware, self._tracker._hardware) if part is not None}
+        if gpu is not None:
+            found["gpu"] = gpu
+        found.setdefault("gpu", absent("gpu", "no GPU was found"))
+        if self._cpu_tdp_w is not None and found["cpu"].method == "modelled":
+            found["cpu"] = known(
+                "cpu", "modelled", f"CPU load model, TDP {self._cpu_tdp_w:g} W given by the user", "CPU load, TDP known"
+            )
+        return tuple(found.get(name) or unread(name, f"codecarbon does not track {name} here") for name in COMPONENTS)
+
+
+class SteadyLoad:
+    """Energy of a CPU from codecarbon's load model, sampled each second whatever happens at the borders of phases.
+
+    The model is cubic in the load, so a sample more or less changes the result: borders must not sample. The part of
+    a second since the last sample is counted at that sample's power, and the surplus is taken back from what follows.
+    """
+
+    SHORTEST_SAMPLE_S = 0.2  # the kernel counts processor time in hundredths of a second
+
+    def __init__(self, cpu: Any) -> None:
+        self._cpu = cpu
+        self._sampled_j = 0.0
+        self._watts: float | None = None
+        self._reported_j = 0.0
+
+    def measure(self, last_duration: float) -> tuple[Any, Any]:
+        """Return power and the energy since the last call, as codecarbon's hardware does."""
+        from codecarbon.core.units import Energy, Power
+
+        with self._cpu._power_history_lock:
+            samples, self._cpu._power_history = self._cpu._power_history, []
+            tail_s = time.perf_counter() - self._cpu._last_sample_time
+            if not samples and self._watts is None and tail_s > self.SHORTEST_SAMPLE_S:
+                samples, tail_s = [self._cpu._take_power_sample()], 0.0  # the first second: nothing else to go by
+        for power, seconds in samples:
+            self._sampled_j += power.W * seconds
+            self._watts = power.W
+        watts = self._watts if self._watts is not None else 0.1 * self._cpu._tdp  # the model's least
+        total_j = max(self._reported_j, self._sampled_j + watts * tail_s)
+        delta_j, self._reported_j = total_j - self._reported_j, total_j
+        return Power.from_watts(watts), Energy.from_energy(kWh=delta_j / 3.6e6)
+
+
+class _Capture(logging.Filter):
+    """Keep codecarbon from printing, and its warnings for the record."""
+
+    # What these say is in the record already, as the component's method and detail.
+    KNOWN = (
+        "Multiple instances of codecarbon",
+        "No CPU tracking mode found",
+        "We saw that you have a",
+        "We will use the",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+        self._last = ""
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            message = " ".join(record.getMessage().split())
+            with self._lock:
+                if record.exc_info and record.exc_info[1] is not None:
+                    self._last = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+                if not message.startswith(self.KNOWN) and len(self.warnings) < 20:
+                    self.warnings.append(f"codecarbon: {message}")
+                    self.warnings = list(dict.fromkeys(self.warnings))
+        return False
+
+    def last(self) -> str:
+        """Return the last exception that codecarbon swallowed, or ""."""
+        return self._last
+
+
+def _fixed_arguments() -> dict[str, Any]:
+    """Return every setting of the tracker that is the same in all runs.
+
+    One that is left out would be read from ~/.codecarbon.config, ./.codecarbon.config or CODECARBON_* variables.
+    """
+    return {
+        "project_name": "finetune",
+        "experiment_name": "run",
+        "region": None,
+        "cloud_provider": None,
+        "cloud_region": None,
+        "country_2letter_iso_code": None,
+        "electricitymaps_api_token": "",  # None would let an old variable set a token, and a token opens the network
+        "measure_power_secs": 86_400,
+        "api_call_interval": -1,
+        "api_endpoint": "",
+        "api_key": "",
+        "emissions_endpoint": None,
+        "output_methods": [],
+        "output_handlers": [],
+        "output_file": "emissions.csv",
+        "on_csv_write": "append",
+        "logging_logger": None,
+        "logger_preamble": "",
+        "prometheus_url": "",
+        "metadata": None,
+        "tracking_mode": "machine",
+        "force_mode_cpu_load": False,
+        "rapl_include_dram": False,
+        "rapl_prefer_psys": False,
+        "pue": 1.0,
+        "wue": 0.0,
+        "allow_multiple_runs": True,
+        "log_level": "warning",
+    }
+
+
+def _ram_watts() -> float | None:
+    """Return the memory constant for this process's share, or None where it may use the whole machine's memory."""
+    import psutil
+    from codecarbon.external.ram import RAM
+
+    limit = allocation.memory_limit_bytes()
+    if limit is None or limit >= psutil.virtual_memory().total:
+        return None
+    return float(RAM()._calculate_ram_power(limit / allocation.GIB))
+
+
+def _describe_hardware(part: Any) -> Component | None:
+    kind = type(part).__name__
+    if kind == "CPU":
+        return _describe_cpu(part)
+    if kind == "RAM":
+        watts = part.total_power().W
+        why = "for the cgroup's memory limit" if part._force_ram_power is not None else "from the size of the memory"
+        return known("ram", "assumed", f"memory constant, {watts:.1f} W {why}", "memory constant")
+    if kind == "GPU":
+        tracked = [card for card in part.devices.devices if card.gpu_index in part._get_gpu_ids()]
+        cards = ", ".join(f"{card._gpu_name} ({card._uuid})" for card in tracked)
+        if not tracked:
+            return absent("gpu", "no GPU is visible to this run")
+        if all(card._has_counter and not card._use_power_fallback for card in tracked):
+            return known("gpu", "measured", f"energy counter of {cards}", "GPU counter")
+        return known("gpu", "measured", f"power sampled each second, no energy counter, of {cards}", "power samples")
+    if kind in ("Raspberry", "AppleSiliconChip"):
+        method = "measured" if kind == "Raspberry" else "modelled"
+        return known(part.chip_part.lower(), method, f"{kind} power samples", "power samples")
+    return None
+
+
+def _describe_cpu(cpu: Any) -> Component:
+    if cpu._mode == "intel_rapl":
+        return known("cpu", "measured", f"RAPL package counter of {cpu._model}", "CPU counter")
+    if cpu._mode in ("windows_emi", "intel_power_gadget"):
+        return known("cpu", "measured", f"{cpu._mode} of {cpu._model}", "CPU counter")
+    if cpu._mode != "cpu_load":
+        return known("cpu", "assumed", f"half of a TDP of {cpu._tdp:g} W", "CPU load, TDP unknown")
+    sure = not cpu._is_generic_tdp and _is_tdp_known(cpu._model)
+    virtual = _is_virtual_machine()
+    what = f"TDP {cpu._tdp:g} W " + (f"of {cpu._model}" if sure else f"guessed, {cpu._model} is not in the table")
+    # In a virtual machine the named processor is the host's, or invented: its TDP says little about this share of it.
+    band = "CPU load, TDP known" if sure and not virtual else "CPU load, TDP unknown"
+    return known("cpu", "modelled", f"CPU load model, {what}" + (", virtual machine" if virtual else ""), band)
+
+
+def _is_tdp_known(model: str) -> bool:
+    from codecarbon.core import cpu
+    from codecarbon.core.hardware_cache import get_cached_tdp
+
+    return get_cached_tdp(cpu)._get_cpu_power_from_registry(model) is not None
+
+
+def _is_virtual_machine(root: Path = Path("/")) -> bool:
+    try:
+        flags = next(line for line in (root / "proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return False
+    return "hypervisor" in flags.split()
+
+
+def _lost_rapl_sample(hardware: list[Any]) -> bool:
+    counters = [part._intel_interface for part in hardware if getattr(part, "_mode", None) == "intel_rapl"]
+    return any(file.sample_skipped for counter in counters for file in counter._rapl_files)

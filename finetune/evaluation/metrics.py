@@ -1,0 +1,170 @@
+"""The metrics: evaluate.Metric modules that need no network, and evaluate.load for any other name.
+
+scikit-learn and scipy do the arithmetic. Importing evaluate costs seconds, so it is imported when the first
+score is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import FinetuneError
+from finetune.tasks import LabelScheme
+
+LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "perplexity", "brier_score", "wer", "cer", "ter"})
+
+MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
+
+
+def greater_is_better(name: str) -> bool:
+    """Tell the direction of a metric."""
+    return name not in LOWER_IS_BETTER
+
+
+def _f1(average: str) -> Callable[..., float]:
+    def score(references: Any, predictions: Any) -> float:
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(references, predictions, average=average, zero_division=0.0))
+
+    return score
+
+
+def _precision(average: str) -> Callable[..., float]:
+    def score(references: Any, predictions: Any) -> float:
+        from sklearn.metrics import precision_score
+
+        return float(precision_score(references, predictions, average=average, zero_division=0.0))
+
+    return score
+
+
+def _recall(average: str) -> Callable[..., float]:
+    def score(references: Any, predictions: Any) -> float:
+        from sklearn.metrics import recall_score
+
+        return float(recall_score(references, predictions, average=average, zero_division=0.0))
+
+    return score
+
+
+def _accuracy(references: Any, predictions: Any) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(references, predictions))
+
+
+def _matthews(references: Any, predictions: Any) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(references, predictions))
+
+
+def _pearson(references: Any, predictions: Any) -> float:
+    return _correlation("pearsonr", references, predictions)
+
+
+def _spearman(references: Any, predictions: Any) -> float:
+    return _correlation("spearmanr", references, predictions)
+
+
+def _correlation(name: str, references: Any, predictions: Any) -> float:
+    """Return the correlation; NaN when one side is constant (undefined, and recorded as null)."""
+    from scipy import stats
+
+    if len(set(references)) < 2 or len(set(predictions)) < 2:
+        return float("nan")
+    return float(getattr(stats, name)(references, predictions)[0])
+
+
+def _mse(references: Any, predictions: Any) -> float:
+    from sklearn.metrics import mean_squared_error
+
+    return float(mean_squared_error(references, predictions))
+
+
+def _mae(references: Any, predictions: Any) -> float:
+    from sklearn.metrics import mean_absolute_error
+
+    return float(mean_absolute_error(references, predictions))
+
+
+FORMULAS: dict[str, Callable[..., float]] = {
+    "accuracy": _accuracy,
+    "exact_match": _accuracy,  # of label sets: scikit-learn's subset accuracy
+    **{f"f1_{average}": _f1(average) for average in ("macro", "micro", "weighted")},
+    **{f"precision_{average}": _precision(average) for average in ("macro", "micro", "weighted")},
+    **{f"recall_{average}": _recall(average) for average in ("macro", "micro", "weighted")},
+    "matthews_correlation": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "mse": _mse,
+    "mae": _mae,
+}
+
+
+@cache
+def load_metric(name: str, problem_type: str) -> Any:
+    """Return the evaluate module for a metric: ours where we have it, else evaluate's by name or path.
+
+    Raises FinetuneError when evaluate does not find it (it fetches its own from the hub).
+    """
+    if name in FORMULAS:
+        return _built_in(name, problem_type)
+    import evaluate
+
+    try:
+        return evaluate.load(name)
+    except Exception as error:  # evaluate raises whatever its loaders meet: no hub, no file, a script's own bug
+        known = ", ".join(FORMULAS)
+        raise FinetuneError(
+            f"evaluation.metrics: {name} is not built in and evaluate cannot load it: {str(error).splitlines()[0]}",
+            f"Built in: {known}. Others come from the hub or from a folder that holds {Path(name).name}.py.",
+        ) from error
+
+
+def _built_in(name: str, problem_type: str) -> Any:
+    import datasets
+    import evaluate
+
+    kind: Any = datasets.Value("float64" if problem_type == REGRESSION else "int64")
+    if problem_type == MULTI_LABEL:
+        kind = datasets.Sequence(kind)
+
+    class BuiltIn(evaluate.Metric):  # type: ignore[misc]
+        """A metric whose formula is ours to call without a network."""
+
+        def _info(self) -> Any:
+            return evaluate.MetricInfo(
+                description=name,
+                citation="",
+                inputs_description="predictions and references",
+                features=datasets.Features({"predictions": kind, "references": kind}),
+            )
+
+        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+            return {name: FORMULAS[name](references, predictions)}
+
+    return BuiltIn(config_name=name, keep_in_memory=True)
+
+
+def compute_metrics(
+    names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any], scheme: LabelScheme
+) -> dict[str, float]:
+    """Return the value of each metric; a metric that returns several values gives several entries."""
+    found: dict[str, float] = {}
+    for name in names:
+        result = load_metric(name, scheme.problem_type).compute(predictions=predictions, references=references)
+        numbers = {key: float(value) for key, value in (result or {}).items() if isinstance(value, (int, float))}
+        short = short_name(name)
+        found |= {(short if len(numbers) == 1 else f"{short}_{key}"): value for key, value in numbers.items()}
+    return found
+
+
+def short_name(name: str) -> str:
+    """Return what a metric is called in records: the last part of a path or of owner/name."""
+    return Path(name).stem if "/" in name else name

@@ -1,0 +1,127 @@
+"""One forward path for baselines, validation, test and `finetune predict`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finetune.data.batching import collate, evaluation_batches
+from finetune.errors import FinetuneError
+from finetune.evaluation.intervals import confidence_interval
+from finetune.evaluation.metrics import compute_metrics
+from finetune.tasks import LabelScheme, Task
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model said about a split: one prediction a row in the order of the split, and what was true."""
+
+    predictions: list[dict[str, Any]]
+    references: list[Any]
+    rows: list[int]
+    loss: float | None = None
+
+    @property
+    def answers(self) -> list[Any]:
+        """Return the predictions as the metrics want them."""
+        return [entry["prediction"] for entry in self.predictions]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model ready to be asked, with what its forward path needs."""
+
+    model: torch.nn.Module
+    tokenizer: Any
+    task: Task
+    labels: LabelScheme
+    max_length: int
+    batch_size: int
+    device: Any
+    autocast: Callable[[], Any]
+
+    def logits(self, rows: dict[str, list[Any]]) -> Any:
+        """Return the head's output for a batch of encoded rows (rows × labels, float32, on the CPU)."""
+        import torch
+
+        batch = collate(rows, self.tokenizer, self.max_length)
+        with torch.inference_mode(), self.autocast():
+            inputs = {name: tensor.to(self.device) for name, tensor in batch.items()}
+            return self.model(**inputs).logits.float().cpu()
+
+
+def predict_rows(
+    predictor: Predictor, split: Any, check: Callable[[], None], advance: Callable[[int], None] = lambda done: None
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (places in the split, logits) batch by batch; nothing is kept, so memory stays flat.
+
+    `check` is called between batches and may raise to interrupt; `advance` hears how many rows are done.
+    """
+    predictor.model.eval()
+    tokens = split.select_columns([name for name in _TOKEN_COLUMNS if name in split.column_names])
+    done = 0
+    for places in evaluation_batches(split["length"], predictor.batch_size):
+        check()
+        yield places, predictor.logits(tokens[places])
+        done += len(places)
+        advance(done)
+
+
+_TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def evaluate_split(
+    predictor: Predictor, split: Any, check: Callable[[], None], advance: Callable[[int], None] = lambda done: None
+) -> Evaluation:
+    """Return the predictions for a labelled split, in its own order, and its mean loss."""
+    import torch
+
+    task, labels = predictor.task, predictor.labels
+    predictions: list[Any] = [None] * len(split)
+    references = list(split["labels"])
+    loss_sum = weight = 0.0
+    for places, logits in predict_rows(predictor, split, check, advance):
+        truth = torch.tensor([references[place] for place in places])
+        loss_sum += float(task.loss(logits, truth, labels))
+        weight += float(task.loss_weight(truth, labels))
+        for place, prediction in zip(places, task.predict(logits.numpy(), labels), strict=True):
+            predictions[place] = prediction
+    return Evaluation(
+        predictions, _plain(references, labels), list(split["row"]), loss_sum / weight if weight else None
+    )
+
+
+def _plain(references: list[Any], labels: LabelScheme) -> list[Any]:
+    if labels.problem_type == "multi_label_classification":
+        return [[int(flag) for flag in flags] for flags in references]
+    return references
+
+
+def score(
+    evaluation: Evaluation, names: Sequence[str], labels: LabelScheme, confidence: float | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return each metric as {value, low, high, n}, with its interval where a confidence is given.
+
+    A value that is undefined (a correlation with a constant) is null, never a number.
+    Raises FinetuneError when a model's outputs are not numbers.
+    """
+    if any(isinstance(answer, float) and not math.isfinite(answer) for answer in evaluation.answers):
+        raise FinetuneError(
+            "the model's predictions are not finite numbers (NaN or infinity)",
+            "Lower training.learning_rate, or set training.mixed_precision: no.",
+        )
+    values = compute_metrics(names, evaluation.answers, evaluation.references, labels)
+    scores = {}
+    for name, value in values.items():
+        interval = None
+        if confidence is not None and math.isfinite(value):
+            interval = confidence_interval(name, evaluation.answers, evaluation.references, labels, confidence)
+        low, high = interval or (None, None)
+        n = len(evaluation.references)
+        scores[name] = {"value": value if math.isfinite(value) else None, "low": low, "high": high, "n": n}
+    return scores

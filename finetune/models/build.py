@@ -1,0 +1,224 @@
+"""Build the tokenizer and the model of a recipe: from a checkpoint or from scratch, and what of it is frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.console import someone_watches
+from finetune.errors import FinetuneError
+from finetune.models.architecture import max_positions, transformer_kind
+from finetune.package_paths import is_package_path, resolve_package_path
+
+if TYPE_CHECKING:
+    import torch
+
+    from finetune.recipe.schema import Model as ModelSettings
+    from finetune.tasks import LabelScheme, Task
+
+# What a tokenizer says when it was saved without a limit (int(1e30) in transformers).
+_NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The light half of a checkpoint: where it is, its configuration and its tokenizer."""
+
+    reference: str
+    source: str  # a folder, or the hub id
+    revision: str | None
+    config: Any
+    tokenizer: Any
+    kind: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def model_type(self) -> str:
+        """Return the family's name in transformers."""
+        return str(self.config.model_type)
+
+    def max_length(self, wanted: int | None) -> int:
+        """Return the longest input in tokens: what the recipe asks, else what model and tokenizer can take.
+
+        Raises FinetuneError when the recipe asks for more positions than the model has.
+        """
+        positions = max_positions(self.config.to_dict())
+        if wanted and positions and wanted > positions:
+            raise FinetuneError(
+                f"preprocessing.max_length: {wanted} is more than the {positions} positions of {self.reference}",
+                f"Set preprocessing.max_length to {positions} or less, or leave it out.",
+            )
+        limits = [n for n in (positions, self.tokenizer.model_max_length) if n and n < _NO_LIMIT]
+        return wanted or min(limits, default=512)
+
+
+def open_checkpoint(settings: ModelSettings) -> Checkpoint:
+    """Load configuration and tokenizer of the recipe's checkpoint; raises FinetuneError when it cannot be found."""
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # what it reports about new weights is said in our own words
+    if not someone_watches():
+        logging.disable_progress_bar()
+    reference = settings.name_or_path
+    source = str(resolve_package_path(reference)) if is_package_path(reference) else reference
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise FinetuneError(f"model.name_or_path: {reference} holds no config.json", "Name the folder of a checkpoint.")
+    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    if settings.revision:
+        options["revision"] = settings.revision
+    try:
+        config = AutoConfig.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _not_loaded(reference, error) from error
+    tokenizer, notes = _with_pad_token(tokenizer)
+    revision = getattr(config, "_commit_hash", None)
+    return Checkpoint(reference, source, revision, config, tokenizer, transformer_kind(config.to_dict()), notes)
+
+
+def _with_pad_token(tokenizer: Any) -> tuple[Any, tuple[str, ...]]:
+    """Give a tokenizer of GPT's kind the padding token it lacks.
+
+    The end-of-text token serves where there is one: padding is masked by position, so it is never mistaken
+    for a real end of text.
+    """
+    if tokenizer.pad_token is not None:
+        return tokenizer, ()
+    if tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    else:
+        tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    return tokenizer, (f"the tokenizer has no padding token; {tokenizer.pad_token!r} is used",)
+
+
+def build_model(
+    checkpoint: Checkpoint, settings: ModelSettings, task: Task, labels: LabelScheme
+) -> tuple[Any, tuple[str, ...]]:
+    """Return the model with the task's head, in float32 on the CPU, and notes about what was not in the file.
+
+    init: pretrained loads safetensors weights only; init: scratch draws random weights of the same architecture
+    (seed torch first). Raises FinetuneError when the family has no head for the task or the weights cannot be read.
+    """
+    import torch
+    import transformers
+
+    auto = getattr(transformers, task.auto_class)
+    config = _head_config(checkpoint, task, labels)
+    if not settings.trust_remote_code and type(config) not in auto._model_mapping:
+        raise FinetuneError(
+            f"model.name_or_path: {checkpoint.reference} is a {checkpoint.model_type} model, "
+            f"which has no head for {task.name} in transformers",
+            "Take a checkpoint of another family, for example bert, roberta, distilbert, gpt2 or bart.",
+        )
+    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    if settings.attn_implementation:
+        options["attn_implementation"] = settings.attn_implementation
+    try:
+        if settings.init == "scratch":
+            model = auto.from_config(config, dtype=torch.float32, **options)
+            notes: tuple[str, ...] = ()
+        else:
+            model, notes = _load_weights(auto, checkpoint, config, options)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise _not_loaded(checkpoint.reference, error) from error
+    if len(checkpoint.tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(checkpoint.tokenizer))
+    freeze(model, settings.freeze)
+    return model, notes
+
+
+def _head_config(checkpoint: Checkpoint, task: Task, labels: LabelScheme) -> Any:
+    config = checkpoint.config
+    names = labels.names or ("value",)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    config.problem_type = labels.problem_type
+    config.pad_token_id = checkpoint.tokenizer.pad_token_id
+    return config
+
+
+def _load_weights(
+    auto: Any, checkpoint: Checkpoint, config: Any, options: dict[str, Any]
+) -> tuple[Any, tuple[str, ...]]:
+    import torch
+
+    model, report = auto.from_pretrained(
+        checkpoint.source,
+        config=config,
+        revision=checkpoint.revision or "main",
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # a head trained for other labels is replaced, and said below
+        output_loading_info=True,
+        **options,
+    )
+    new = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if not new:
+        return model, ()
+    share = sum(model.get_parameter(key).numel() for key in new if key in dict(model.named_parameters())) / sum(
+        parameter.numel() for parameter in model.parameters()
+    )
+    words = ", ".join(new[:4]) + (f" and {len(new) - 4} more" if len(new) > 4 else "")
+    return model, (f"new weights, not in the checkpoint ({100 * share:.2g} % of the model): {words}",)
+
+
+def freeze(model: Any, what: str | int) -> None:
+    """Stop training the embeddings, the whole backbone, or the embeddings and the given number of lower layers.
+
+    Raises FinetuneError when the model has fewer layers than asked.
+    """
+    if what == "none":
+        return
+    backbone = model.base_model
+    if what == "backbone":
+        backbone.requires_grad_(False)
+        return
+    layers = _layers(backbone)
+    count = what if isinstance(what, int) else 0
+    if count > len(layers):
+        raise FinetuneError(
+            f"model.freeze: {count} layers asked, {type(model).__name__} has {len(layers)}",
+            f"Set model.freeze to {len(layers)} or less, to embeddings, or to backbone.",
+        )
+    upper = {id(parameter) for layer in layers[count:] for parameter in layer.parameters()}
+    kept = {id(parameter) for parameter in _after_layers(backbone, layers)} | upper
+    for parameter in backbone.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
+
+
+def _layers(backbone: Any) -> list[Any]:
+    """Return the transformer layers from the bottom up: the longest ModuleList (encoder's first, then decoder's)."""
+    from torch import nn
+
+    lists = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
+    deepest = max((len(found) for found in lists), default=0)
+    return [layer for found in lists if len(found) == deepest for layer in found]
+
+
+def _after_layers(backbone: Any, layers: list[Any]) -> list[torch.nn.Parameter]:
+    """Return what comes after the layers (pooler, final norm): it stays trainable, as it reads what they write."""
+    inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    names = [(name, parameter) for name, parameter in backbone.named_parameters() if id(parameter) not in inside]
+    return [
+        parameter for name, parameter in names if "embed" not in name and not name.startswith(("wte", "wpe", "shared"))
+    ]
+
+
+def _not_loaded(reference: str, error: Exception) -> FinetuneError:
+    text = str(error).strip().splitlines()
+    reason = text[0] if text else type(error).__name__
+    if "safetensors" in str(error):
+        hint = "Only safetensors weights are loaded; convert the checkpoint with its save_pretrained and try again."
+    elif "trust_remote_code" in str(error):
+        hint = (
+            "This checkpoint runs code of its own; set model.trust_remote_code: true only if you have read that code."
+        )
+    else:
+        hint = (
+            "Check the name; without a network name a folder, or package:<python package>/<folder>. "
+            "`finetune doctor` checks the hub."
+        )
+    return FinetuneError(f"model.name_or_path: {reference} could not be loaded: {reason}", hint)

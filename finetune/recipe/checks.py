@@ -1,0 +1,295 @@
+"""What several keys of a recipe, and the task, must agree on.
+
+Each check yields findings: the key to blame first, then the keys it also looked at. A finding is dropped by the
+caller when one of these keys is already known to be wrong.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Set
+from typing import Any, NamedTuple
+
+from finetune.recipe.keys import Path, all_leaves, dotted
+from finetune.recipe.paths import BUILDERS, missing_inputs
+from finetune.recipe.schema import Recipe
+from finetune.tasks import Task, all_tasks
+from finetune.text import did_you_mean, join_words
+
+# The keys of the format whose feature this version does not have: only their default is accepted.
+NOT_AVAILABLE: tuple[Path, ...] = (
+    ("peft",),
+    ("generation",),
+    ("dataset", "streaming"),
+    ("preprocessing", "packing"),
+    ("training", "seeds"),
+    ("evaluation", "bias"),
+    ("emissions", "wue"),
+    ("emissions", "max_energy_kwh"),
+    ("emissions", "max_emissions_g"),
+    ("hub", "push_to_hub"),
+)
+VALUES_NOT_AVAILABLE: Mapping[Path, tuple[str, ...]] = {
+    ("evaluation", "baselines"): ("zero_shot", "few_shot"),
+    ("model", "dtype"): ("bfloat16", "float16"),
+}
+SCHEDULERS_NOT_AVAILABLE = (
+    "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy",
+)  # fmt: skip
+TASKS_NOT_AVAILABLE = (
+    "token-classification", "question-answering", "multiple-choice", "fill-mask", "text-generation",
+    "text2text-generation", "summarization", "translation",
+)  # fmt: skip
+NOT_IN_THIS_VERSION = "not available in this version"
+
+# Metrics that people know from another task, so that asking the hub for them could only fail later.
+METRICS_OF_OTHER_TASKS = {
+    "seqeval": "token-classification",
+    "squad": "question-answering",
+    "squad_v2": "question-answering",
+    "perplexity": "text-generation",
+    **dict.fromkeys(
+        ("rouge", "bleu", "sacrebleu", "meteor", "chrf", "ter", "bertscore", "bleurt", "comet"), "text2text-generation"
+    ),
+}
+METRIC_NICKNAMES = {"acc": "accuracy", "mcc": "matthews_correlation", "matthews": "matthews_correlation"}
+STEPS_BETWEEN = 100  # evaluations, and checkpoints, when the recipe says `steps` without a number
+
+TASK, PROBLEM_TYPE = ("task",), ("dataset", "problem_type")
+PATH, DATA_FILES = ("dataset", "path"), ("dataset", "data_files")
+VALIDATION = ("dataset", "splits", "validation")
+VALIDATION_SIZE = ("dataset", "validation_size")
+EVAL_STRATEGY, SAVE_STRATEGY = ("training", "eval_strategy"), ("training", "save_strategy")
+EVAL_STEPS, SAVE_STEPS = ("training", "eval_steps"), ("training", "save_steps")
+LOAD_BEST, PATIENCE = ("training", "load_best_model_at_end"), ("training", "early_stopping_patience")
+
+
+class Finding(NamedTuple):
+    """What is wrong, the key to blame, and the other keys that were looked at."""
+
+    key: Path
+    message: str
+    looked_at: tuple[Path, ...] = ()
+
+
+def derive_defaults(recipe: Recipe, given: Set[Path]) -> dict[Path, Any]:
+    """Return defaults that follow from other keys, for keys that nobody gave."""
+    training, data = recipe.training, recipe.dataset
+    derived: dict[Path, Any] = {}
+    if "no" in (training.eval_strategy, training.save_strategy):
+        derived[LOAD_BEST] = False
+    if training.eval_strategy == "steps":
+        derived[SAVE_STRATEGY] = "steps"
+        derived[EVAL_STEPS] = STEPS_BETWEEN
+    save_strategy = training.save_strategy if SAVE_STRATEGY in given else derived.get(SAVE_STRATEGY, "epoch")
+    if save_strategy == "steps":
+        derived[SAVE_STEPS] = training.eval_steps or STEPS_BETWEEN
+    if data.validation_size is not None:
+        derived[VALIDATION] = None
+    may_be_null = {EVAL_STEPS, SAVE_STEPS}
+    return {
+        key: value
+        for key, value in derived.items()
+        if key not in given or (key in may_be_null and _value(recipe, key) is None)
+    }
+
+
+def find_problems(recipe: Recipe) -> Iterator[Finding]:
+    """Yield everything that is wrong with a recipe whose single keys are right; inputs are absolute already."""
+    yield from _not_available(recipe)
+    yield from _data(recipe)
+    yield from _training(recipe)
+    yield from _emissions(recipe)
+    yield from (Finding(key, message) for key, message in missing_inputs(recipe))
+    task = all_tasks().get(recipe.task)
+    if task is None:
+        yield Finding(TASK, _unknown_task(recipe.task))
+        task = all_tasks().get(did_you_mean(recipe.task, all_tasks()) or "")
+    if task is None or recipe.task in TASKS_NOT_AVAILABLE:
+        return
+    yield from _columns(recipe, task)
+    yield from _problem_type(recipe, task)
+    yield from _metrics(recipe, task)
+
+
+def find_notes(recipe: Recipe, given: Set[Path]) -> Iterator[str]:
+    """Yield what is allowed but should be known."""
+    training = recipe.training
+    if recipe.model.trust_remote_code:
+        yield "model.trust_remote_code: Python code that comes with the checkpoint will run on this machine"
+    if recipe.model.init == "scratch" and recipe.model.freeze != "none":
+        yield f"model.freeze: {recipe.model.freeze} keeps random weights as they are, since model.init is scratch"
+    if training.max_steps and ("training", "num_train_epochs") in given and ("training", "max_steps") in given:
+        yield f"training.max_steps: {training.max_steps} wins over training.num_train_epochs"
+    if training.save_strategy == "no" and not training.load_best_model_at_end and LOAD_BEST not in given:
+        yield "training.save_strategy: no, so the model of the last step is kept, not the best one"
+    for strategy, steps in ((EVAL_STRATEGY, EVAL_STEPS), (SAVE_STRATEGY, SAVE_STEPS)):
+        value = getattr(training, strategy[1])
+        if getattr(training, steps[1]) is not None and value != "steps":
+            yield f"{dotted(steps)} has no effect with {dotted(strategy)}: {value}"
+
+
+def metric_fault(name: str, recipe: Recipe, task: Task) -> str | None:
+    """Return why a metric cannot be used for this recipe, or None; names nobody knows are left to evaluate.load."""
+    allowed = task_metrics(recipe, task)
+    if name in allowed:
+        return None
+    has = f"{task.name} has {join_words(allowed, 'and')}"
+    if name in task.all_metrics():
+        return f"{name} is not a metric of {recipe.dataset.problem_type}, which has {join_words(allowed, 'and')}"
+    if name in METRICS_OF_OTHER_TASKS:
+        return f"{name} is a metric of {METRICS_OF_OTHER_TASKS[name]}; {has}"
+    if near := _near_metric(name, allowed):
+        return f"unknown metric {name}; did you mean {near}?"
+    return None
+
+
+def task_metrics(recipe: Recipe, task: Task) -> tuple[str, ...]:
+    """Return the metrics that the task has for the recipe's problem type, or for all while that is auto."""
+    problem_type = recipe.dataset.problem_type
+    return task.all_metrics() if problem_type == "auto" else tuple(task.metrics.get(problem_type, ()))
+
+
+def _near_metric(name: str, allowed: tuple[str, ...]) -> str | None:
+    if name in METRIC_NICKNAMES and METRIC_NICKNAMES[name] in allowed:
+        return METRIC_NICKNAMES[name]
+    words = sorted(name.lower().replace("-", "_").split("_"))
+    same_words = next((metric for metric in allowed if sorted(metric.split("_")) == words), None)
+    # Nearer than did_you_mean asks for: `precision` is a metric of the hub, not a misspelt precision_macro.
+    return same_words or next(iter(difflib.get_close_matches(name, allowed, n=1, cutoff=0.8)), None)
+
+
+def _not_available(recipe: Recipe) -> Iterator[Finding]:
+    for key in NOT_AVAILABLE:
+        if _value(recipe, key) != all_leaves()[key].default:
+            yield Finding(key, f"{NOT_IN_THIS_VERSION}; leave it out")
+    for key, values in VALUES_NOT_AVAILABLE.items():
+        chosen = _value(recipe, key)
+        for value in chosen if isinstance(chosen, list) else [chosen]:
+            if value in values:
+                yield Finding(key, f"{value} is {NOT_IN_THIS_VERSION}; leave it out")
+
+
+def _value(recipe: Recipe, key: Path) -> Any:
+    value: Any = recipe
+    for name in key:
+        value = getattr(value, name)
+    return value
+
+
+def _unknown_task(name: str) -> str:
+    known = join_words(all_tasks(), "and")
+    if name in TASKS_NOT_AVAILABLE:
+        return f"{name} is {NOT_IN_THIS_VERSION}, which has {known}"
+    near = did_you_mean(name, (*all_tasks(), *TASKS_NOT_AVAILABLE))
+    if near in all_tasks():
+        return f"unknown task {name!r}; did you mean {near}?"
+    return f"unknown task {name!r}; this version has {known}"
+
+
+def _data(recipe: Recipe) -> Iterator[Finding]:
+    data = recipe.dataset
+    if data.path is None and not data.data_files:
+        yield Finding(
+            PATH, "missing; give a hub id, a file, a folder or package:, or dataset.data_files", (DATA_FILES,)
+        )
+    if data.data_files is not None:
+        yield from _data_files(recipe)
+    if data.validation_size is not None and data.splits.validation is not None:
+        yield Finding(
+            VALIDATION_SIZE,
+            f"holds rows of train out, but dataset.splits.validation names {data.splits.validation}; keep one",
+            (VALIDATION,),
+        )
+    elif data.validation_size is not None and "validation" in (data.data_files or {}):
+        yield Finding(
+            VALIDATION_SIZE,
+            "holds rows of train out, but dataset.data_files has validation files; keep one",
+            (DATA_FILES,),
+        )
+
+
+def _data_files(recipe: Recipe) -> Iterator[Finding]:
+    data = recipe.dataset
+    files = data.data_files or {}
+    for role in ("train", "validation", "test"):
+        split = getattr(data.splits, role)
+        # A default name may be absent: then the only file is train, and validation rows are held out of it.
+        left_open = (role == "train" == split and len(files) == 1) or role == "validation" == split
+        if split is not None and split not in files and not left_open:
+            has = f"it has {join_words(files, 'and')}" if files else "it is empty"
+            yield Finding(DATA_FILES, f"no files for the {role} split ({split}); {has}", (("dataset", "splits", role),))
+    from_disk = data.path is not None and data.path.startswith("/") and data.path not in BUILDERS
+    if from_disk:
+        yield Finding(DATA_FILES, "given besides dataset.path, which is on this machine; keep one of the two", (PATH,))
+
+
+def _training(recipe: Recipe) -> Iterator[Finding]:
+    training = recipe.training
+    if training.eval_strategy == "no":
+        if training.load_best_model_at_end:
+            yield Finding(LOAD_BEST, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
+        if training.early_stopping_patience is not None:
+            yield Finding(PATIENCE, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
+
+
+def _emissions(recipe: Recipe) -> Iterator[Finding]:
+    place = recipe.emissions
+    if place.region and not place.country_iso_code:
+        yield Finding(
+            ("emissions", "region"),
+            "a region needs its country; give emissions.country_iso_code too",
+            (("emissions", "country_iso_code"),),
+        )
+
+
+def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:
+    roles = {column.role: column for column in task.columns}
+    played: dict[str, str] = {}
+    for role, names in recipe.dataset.columns.items():
+        key = ("dataset", "columns", role)
+        if role not in roles:
+            near = did_you_mean(role, roles)
+            if isinstance(names, str) and names in roles:
+                near = f"{names}: {role}"  # written the wrong way round
+            said = f"did you mean {near}?" if near else f"{task.name} has {join_words(roles, 'and')}"
+            yield Finding(key, f"unknown role; {said}", (TASK,))
+        elif isinstance(names, list) and not roles[role].several:
+            yield Finding(key, f"takes the name of one column, found a list of {len(names)}", (TASK,))
+        for name in [names] if isinstance(names, str) else names:
+            other = played.setdefault(name, role)
+            if other != role:
+                yield Finding(key, f"the column {name} already plays {other}")
+
+
+def _problem_type(recipe: Recipe, task: Task) -> Iterator[Finding]:
+    kind, training = recipe.dataset.problem_type, recipe.training
+    if kind == "auto":
+        return
+    if kind not in task.problem_types:
+        yield Finding(PROBLEM_TYPE, f"{task.name} has {join_words(task.problem_types, 'and')}", (TASK,))
+    if training.class_weights is not None and kind == "regression":
+        yield Finding(
+            ("training", "class_weights"), "a regression has no classes to weight; leave it out", (PROBLEM_TYPE,)
+        )
+    if training.label_smoothing_factor and kind != "single_label_classification":
+        yield Finding(
+            ("training", "label_smoothing_factor"),
+            f"needs one label a row, but problem_type is {kind}",
+            (PROBLEM_TYPE,),
+        )
+
+
+def _metrics(recipe: Recipe, task: Task) -> Iterator[Finding]:
+    asked = recipe.evaluation.metrics or []
+    for name in asked:
+        if fault := metric_fault(name, recipe, task):
+            yield Finding(("evaluation", "metrics"), fault, (TASK, PROBLEM_TYPE))
+    best = recipe.training.metric_for_best_model
+    allowed = (*task_metrics(recipe, task), *asked)
+    if best is not None and best not in allowed:
+        near = _near_metric(best.removeprefix("eval_"), allowed)
+        said = f"did you mean {near}?" if near else f"this recipe scores {join_words(allowed, 'and')}"
+        yield Finding(
+            ("training", "metric_for_best_model"),
+            f"{best} is not scored; {said}",
+            (TASK, PROBLEM_TYPE, ("evaluation", "metrics")),
+        )

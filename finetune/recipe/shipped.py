@@ -1,0 +1,60 @@
+"""The recipes that come with the tool."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from finetune.errors import FinetuneError
+from finetune.text import did_you_mean, join_words
+
+
+def shipped_recipes() -> Mapping[str, Path]:
+    """Return the shipped recipes by name; a wheel carries them inside the package, a checkout beside it."""
+    package = Path(__file__).resolve().parents[1]
+    inside, beside = package / "shipped_recipes", package.parent / "recipes"
+    folder = inside if inside.is_dir() else beside
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
+
+
+def find_shipped(name: str) -> Path:
+    """Return the file of a shipped recipe. Raises FinetuneError with the nearest name when there is none."""
+    recipes = shipped_recipes()
+    if name in recipes:
+        return recipes[name]
+    near = did_you_mean(name, recipes)
+    said = f"did you mean {near}?" if near else f"there are {join_words(recipes, 'and')}"
+    raise FinetuneError(f"no shipped recipe is called {name}; {said}", "List them with: finetune recipes")
+
+
+def describe_recipe(path: Path) -> str:
+    """Return what a recipe says about itself: the first line of comment that is for people."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = line.removeprefix("#").strip()
+        if line.startswith("#") and words and not words.startswith("yaml-language-server"):
+            return words
+    return ""
+
+
+def list_recipes() -> str:
+    """Return the shipped recipes as lines of name and description."""
+    recipes = shipped_recipes()
+    width = max(map(len, recipes))
+    return "\n".join(f"{name:<{width}}  {describe_recipe(path)}" for name, path in recipes.items())
+
+
+def copy_recipe(name: str, target: Path) -> None:
+    """Copy a shipped recipe to a file. Raises FinetuneError when there is a file already."""
+    write_new(target, find_shipped(name).read_text(encoding="utf-8"))
+
+
+def write_new(path: Path, text: str, force: bool = False) -> None:
+    """Write a recipe to a file that is not there yet. Raises FinetuneError when it is, or cannot be written."""
+    if path.is_dir():
+        raise FinetuneError(f"{path} is a folder", f"Name the file: {path / 'recipe.yaml'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise FinetuneError(f"{path} is there already", "Choose another name, or remove it first.") from error
+    except OSError as error:
+        raise FinetuneError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from error

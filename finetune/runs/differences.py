@@ -1,0 +1,59 @@
+"""What differs between the recipes of several runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from finetune.runs.record import Run
+
+# What a run is called and where it goes changes neither its score nor its energy.
+_IGNORED = ("name", "output_dir", "tags", "tracking", "hub")
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted keys; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differing_keys(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the dotted recipe keys on which the runs do not all agree, in the order of the recipe."""
+    recipes = [flatten(run.recipe) for run in runs if run.recipe]
+    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+    # {} and a missing section mean the same as null.
+    return tuple(
+        key
+        for key in sorted(keys, key=_recipe_order)
+        if key.split(".")[0] not in _IGNORED
+        and not _agree([None if recipe.get(key) == {} else recipe.get(key) for recipe in recipes])
+    )
+
+
+def short_key(key: str, among: Sequence[str]) -> str:
+    """Return the last part of a dotted key, or the whole key when that part is not unique."""
+    leaf = key.rpartition(".")[2]
+    return leaf if sum(other.rpartition(".")[2] == leaf for other in among) == 1 else key
+
+
+def _agree(values: Sequence[Any]) -> bool:
+    return all(value == values[0] for value in values)
+
+
+def _recipe_order(key: str) -> tuple[int, str]:
+    sections = (
+        "task",
+        "model",
+        "peft",
+        "dataset",
+        "preprocessing",
+        "training",
+        "evaluation",
+        "generation",
+        "emissions",
+    )
+    section = key.split(".")[0]
+    return (sections.index(section) if section in sections else len(sections), key)

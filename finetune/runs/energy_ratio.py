@@ -1,0 +1,173 @@
+"""Which of two runs used less energy, as far as the measurements can tell.
+
+Energy is E = sum over components of k·x: x is what the tool read, k the unknown true factor of that reading, known to
+lie in a band. On one machine with one method both runs share k, so most of the error cancels in the ratio; otherwise
+each has its own. The range of the ratio is its minimum and maximum over the corners of that box.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from finetune.runs.record import Run, as_number
+
+RANKED_PHASES = ("train", "evaluate", "save")
+"""Baselines, audits and the loading and caching of data would contaminate a ranking; see also repeated_work_kwh."""
+
+ASSUMED_SPREAD = 1.05
+"""Spread between two runs that differ in nothing but chance, assumed as long as each was run once."""
+
+_LOAD_TOLERANCE = 0.1
+_TDP = re.compile(r"\bTDP (\d+(?:\.\d+)?) W\b")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The ranked energy of one component: what was read (kWh) and the band of its factor.
+
+    `source` is what must agree for two runs to share the factor, None when that is not known; `load` the mean load
+    of a modelled processor (0 to 1), whose model errs differently at another load.
+    """
+
+    kwh: float
+    factor_low: float
+    factor_high: float
+    source: tuple[Any, ...] | None = None
+    load: float | None = None
+
+
+@dataclass(frozen=True)
+class EnergyRatio:
+    """The energy of one run over that of another, with the range in which the true ratio lies."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Return "cheaper", "dearer" or "undecided"."""
+        return "cheaper" if self.high < 1 else "dearer" if self.low > 1 else "undecided"
+
+
+def ranked_parts(run: Run) -> dict[str, Part]:
+    """Return the energy of train + evaluate + save, less repeated work, by component; empty when it is not known.
+
+    Repeated work (steps done again after a crash) is taken from the components in proportion.
+    """
+    phases = run.emissions.get("phases")
+    components = run.emissions.get("components")
+    if not isinstance(phases, Mapping) or not isinstance(components, Mapping):
+        return {}
+    read = {name: _ranked_kwh(phases, name) for name in components}
+    total = sum(read.values())
+    if total <= 0:
+        return {}
+    kept = max(0.0, 1 - (as_number(run.emissions.get("repeated_work_kwh")) or 0.0) / total)
+    return {
+        name: _part(run, name, components[name], kwh * kept)
+        for name, kwh in read.items()
+        if kwh > 0 and isinstance(components[name], Mapping)
+    }
+
+
+def ranked_kwh(run: Run) -> float | None:
+    """Return the energy that a ranking counts, None when it was not measured."""
+    parts = ranked_parts(run)
+    return sum(part.kwh for part in parts.values()) if parts else None
+
+
+def energy_ratio(ours: Mapping[str, Part], theirs: Mapping[str, Part]) -> EnergyRatio | None:
+    """Return our energy over theirs with its range; None when either is not known, open or zero."""
+    our_kwh, their_kwh = (sum(part.kwh for part in parts.values()) for parts in (ours, theirs))
+    bounded = all(math.isfinite(part.factor_high) for part in (*ours.values(), *theirs.values()))
+    if our_kwh <= 0 or their_kwh <= 0 or not bounded:
+        return None
+    low, high = _corners(ours, theirs)
+    return EnergyRatio(our_kwh / their_kwh, low / ASSUMED_SPREAD, high * ASSUMED_SPREAD)
+
+
+def _corners(ours: Mapping[str, Part], theirs: Mapping[str, Part]) -> tuple[float, float]:
+    shared = [
+        (ours[name], theirs[name]) for name in sorted(ours) if name in theirs and _share(ours[name], theirs[name])
+    ]
+    shared_names = {name for name in ours if name in theirs and _share(ours[name], theirs[name])}
+    # Factors of one side alone move the ratio one way only: their corner is known without trying.
+    alone = [[part for name, part in sorted(side.items()) if name not in shared_names] for side in (ours, theirs)]
+    (our_low, our_high), (their_low, their_high) = (
+        (sum(part.kwh * part.factor_low for part in side), sum(part.kwh * part.factor_high for part in side))
+        for side in alone
+    )
+    lowest, highest = math.inf, 0.0
+    for factors in product(*((our.factor_low, our.factor_high) for our, _ in shared)):
+        our_part = sum(factor * our.kwh for factor, (our, _) in zip(factors, shared, strict=True))
+        their_part = sum(factor * their.kwh for factor, (_, their) in zip(factors, shared, strict=True))
+        lowest = min(lowest, (our_part + our_low) / (their_part + their_high))
+        highest = max(highest, (our_part + our_high) / (their_part + their_low))
+    return lowest, highest
+
+
+def _share(ours: Part, theirs: Part) -> bool:
+    if ours.source is None or ours.source != theirs.source:
+        return False
+    if (ours.factor_low, ours.factor_high) != (theirs.factor_low, theirs.factor_high):
+        return False
+    if ours.load is None or theirs.load is None:
+        return ours.load is theirs.load
+    return abs(ours.load - theirs.load) <= _LOAD_TOLERANCE + 1e-12
+
+
+def _part(run: Run, name: str, component: Mapping[str, Any], kwh: float) -> Part:
+    read, low, high = (as_number(component.get(key)) for key in ("energy_kwh", "energy_kwh_low", "energy_kwh_high"))
+    if not read or low is None or high is None:  # an open band: nothing can be said against it
+        return Part(kwh, 0.0, math.inf)
+    source, load = _source(run, name, component), None
+    if component.get("method") == "modelled" and name == "cpu":
+        load = _modelled_load(run, str(component.get("detail")))
+        source = source if load is not None else None
+    return Part(kwh, round(low / read, 9), round(high / read, 9), source, load)
+
+
+def _modelled_load(run: Run, detail: str) -> float | None:
+    """Return the mean load (0 to 1) that a processor's modelled power stands for, None when it cannot be told.
+
+    codecarbon's load model is P = TDP · (0.1 + 0.9 · load³).
+    """
+    tdp_w, phases, nodes = _TDP.search(detail), run.emissions["phases"], run.emissions.get("nodes") or [None]
+    duration_s = math.fsum(
+        as_number(phases[name].get("duration_s")) or 0.0
+        for name in RANKED_PHASES
+        if isinstance(phases.get(name), Mapping)
+    )
+    if tdp_w is None or float(tdp_w[1]) <= 0 or duration_s <= 0:
+        return None
+    watts = _ranked_kwh(phases, "cpu") * 3.6e6 / duration_s / len(nodes)
+    return float(max(0.0, (watts / float(tdp_w[1]) - 0.1) / 0.9) ** (1 / 3))
+
+
+def _source(run: Run, name: str, component: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what two runs must have in common for a component's reading to err alike, None when it is not known."""
+    nodes, tool = run.emissions.get("nodes"), run.emissions.get("tool")
+    machines = tuple(node.get("boot_id") for node in nodes if isinstance(node, Mapping)) if nodes else ()
+    method, detail = component.get("method"), component.get("detail")
+    if not machines or None in machines or not detail or method in (None, "mixed") or not isinstance(tool, Mapping):
+        return None
+    source = (machines, method, str(detail), tool.get("name"), tool.get("version"))
+    if name != "cpu" or method != "modelled":
+        return source
+    workload = [run.hardware.get(key) for key in ("threads", "num_processes")]
+    settings = run.recipe.get("emissions")
+    return (*source, *workload, settings.get("measure_power_secs") if isinstance(settings, Mapping) else None)
+
+
+def _ranked_kwh(phases: Mapping[str, Any], component: str) -> float:
+    return sum(_phase_kwh(phases.get(phase), component) for phase in RANKED_PHASES)
+
+
+def _phase_kwh(phase: Any, component: str) -> float:
+    components = phase.get("components") if isinstance(phase, Mapping) else None
+    value = components.get(component) if isinstance(components, Mapping) else None
+    return as_number(value.get("energy_kwh") if isinstance(value, Mapping) else value) or 0.0

@@ -1,0 +1,298 @@
+"""The run record (run.json) and the directory it lives in.
+
+Everything that `list`, `show`, `compare` and `check` print comes from here; nothing heavy is imported.
+"""
+
+import json
+import re
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import FinetuneError
+from finetune.runs.files import scrub, write_atomically
+from finetune.runs.liveness import claim_run, heartbeat, is_alive, release
+from finetune.text import did_you_mean
+
+__all__ = [
+    "RECORD_NAME", "SCHEMA_VERSION", "Run", "Score", "claim_run", "find_run", "heartbeat", "is_alive", "list_runs",
+    "new_run_directory", "read_run", "release", "run_from_json", "run_to_json", "scrub", "utc_now", "write_atomically",
+    "write_run",
+]  # fmt: skip
+
+SCHEMA_VERSION = 1
+RECORD_NAME = "run.json"
+STATUSES = ("running", "completed", "stopped", "interrupted", "failed")
+DIED = "the process ended without writing its record"
+
+Section = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's value with its confidence interval (None when it has none) and the rows it was taken over."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Score | None":
+        """Read {value, low, high, n}; None when there is no value."""
+        number = as_number(value.get("value")) if isinstance(value, Mapping) else None
+        if number is None:
+            return None
+        n = as_number(value.get("n"))
+        return cls(number, as_number(value.get("low")), as_number(value.get("high")), None if n is None else int(n))
+
+    def to_json(self) -> Section:
+        """Return {value, low, high, n} as it stands in run.json."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as run.json has it: the sections are the dictionaries of the file, None is what was not measured.
+
+    `extra` keeps fields that this version does not know; `directory` is where the record was read from and is
+    not part of it.
+    """
+
+    run_id: str
+    name: str
+    status: str = "running"
+    status_reason: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    created_at: str | None = None
+    finished_at: str | None = None
+    command: str | None = None
+    recipe: Section = field(default_factory=dict)
+    model: Section = field(default_factory=dict)
+    dataset: Section = field(default_factory=dict)
+    training: Section = field(default_factory=dict)
+    baselines: Section = field(default_factory=dict)
+    metrics: Section = field(default_factory=dict)
+    main_metric: Section = field(default_factory=dict)
+    emissions: Section = field(default_factory=dict)
+    timeline: tuple[Section, ...] = ()
+    hardware: Section = field(default_factory=dict)
+    versions: Section = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+    extra: Section = field(default_factory=dict)
+    directory: Path | None = field(default=None, compare=False, repr=False)
+
+    def main_score(self) -> Score | None:
+        """Return the score that the run is judged by."""
+        return Score.from_json(self.main_metric)
+
+    def score(self, metric: str, split: str) -> Score | None:
+        """Return one metric of one split (validation, test)."""
+        of_split = self.metrics.get(split)
+        return Score.from_json(of_split.get(metric)) if isinstance(of_split, Mapping) else None
+
+    def energy_kwh(self) -> float | None:
+        """Return the IT energy of the whole run, None when nothing was measured."""
+        return as_number(self.emissions.get("energy_kwh"))
+
+    def emissions_g(self) -> float | None:
+        """Return the grams of CO2e as run, None when nothing was measured."""
+        return as_number(self.emissions.get("emissions_g"))
+
+    def duration_s(self) -> float | None:
+        """Return the wall time of the run in seconds."""
+        return as_number(self.emissions.get("duration_s"))
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether the run came to its end (also when a stop rule ended it)."""
+        return self.status in ("completed", "stopped")
+
+
+_SECTIONS = frozenset(entry.name for entry in fields(Run) if entry.type in (Section, "Section"))
+_NOT_IN_FILE = ("extra", "directory")
+
+
+def as_number(value: Any) -> float | None:
+    """Return a finite JSON number as float, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+        return None
+    return float(value)
+
+
+def run_to_json(run: Run) -> Section:
+    """Return the content of run.json, in the order of the contract, without home paths, tokens or NaN."""
+    order = ("schema_version", *(entry.name for entry in fields(Run) if entry.name != "schema_version"))
+    content = {name: getattr(run, name) for name in order if name not in _NOT_IN_FILE}
+    cleaned: Section = scrub({**content, **run.extra})
+    return cleaned
+
+
+def run_from_json(content: Any, place: str = RECORD_NAME) -> Run:
+    """Build a Run from the content of run.json.
+
+    Raises FinetuneError when it is not a run record, or one of a newer major version; `place` names the file in
+    the message.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("run_id"), str):
+        raise FinetuneError(f"{place}: not a run record (no run_id)", "finetune writes these files itself.")
+    version = content.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise FinetuneError(
+            f"{place}: schema_version {version}, this finetune reads up to {SCHEMA_VERSION}", "pip install -U finetune"
+        )
+    known = {entry.name for entry in fields(Run)} - set(_NOT_IN_FILE)
+    values = {name: _field_value(name, value, place) for name, value in content.items() if name in known}
+    values = {name: value for name, value in values.items() if value is not None}
+    values.setdefault("name", content["run_id"])
+    values.setdefault("status", "failed")
+    return Run(**values, extra={name: value for name, value in content.items() if name not in known})
+
+
+def _field_value(name: str, value: Any, place: str) -> Any:
+    if value is None:
+        return None
+    if name in _SECTIONS:
+        return _checked(name, value, dict, "an object", place)
+    if name == "tags":
+        return tuple(str(tag) for tag in _checked(name, value, list, "a list", place))
+    if name == "timeline":
+        entries = _checked(name, value, list, "a list", place)
+        return tuple(_checked("timeline", entry, dict, "a list of objects", place) for entry in entries)
+    if name == "status" and value not in STATUSES:
+        raise FinetuneError(f"{place}: status: found {value!r}, allowed are {', '.join(STATUSES)}")
+    return value if name == "schema_version" else _checked(name, value, str, "text", place)
+
+
+def _checked(name: str, value: Any, kind: type, words: str, place: str) -> Any:
+    if not isinstance(value, kind):
+        raise FinetuneError(f"{place}: {name}: found {type(value).__name__}, expected {words}")
+    return value
+
+
+def write_run(run: Run, directory: Path) -> None:
+    """Write run.json atomically."""
+    text = json.dumps(run_to_json(run), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(directory / RECORD_NAME, text + "\n")
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run record; one that says "running" while its process is gone comes back as "interrupted".
+
+    The energy of such a run is read from its journal. Raises FinetuneError when the folder holds no readable record.
+    """
+    path = directory / RECORD_NAME
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise FinetuneError(f"{directory}: holds no {RECORD_NAME}", "finetune list shows the runs.") from None
+    except OSError as error:
+        raise FinetuneError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise FinetuneError(f"{path}: not valid JSON: {error}") from error
+    run = replace(run_from_json(content, str(path)), directory=directory)
+    if run.status == "running" and not is_alive(directory):
+        from finetune.runs.interrupted import with_journal
+
+        return with_journal(replace(run, status="interrupted", status_reason=DIED), directory)
+    return run
+
+
+def list_runs(output_dir: Path) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """Read every run of a folder, oldest first, and return them with notes on what was skipped.
+
+    Raises FinetuneError when the folder does not exist.
+    """
+    if not output_dir.is_dir():
+        raise FinetuneError(
+            f"{output_dir}: no such folder",
+            "finetune run quickstart makes the first run; --output-dir names another folder.",
+        )
+    runs: list[Run] = []
+    notes: list[str] = []
+    for directory in sorted(output_dir.iterdir()):
+        if directory.name.startswith(".") or not directory.is_dir():
+            continue
+        if not (directory / RECORD_NAME).exists():
+            starting = is_alive(directory)
+            notes.append(
+                f"{directory}: " + ("a run that is starting" if starting else f"not a run (no {RECORD_NAME}), skipped")
+            )
+            continue
+        try:
+            runs.append(read_run(directory))
+        except FinetuneError as error:
+            notes.append(f"{error.message}; skipped")
+    return tuple(sorted(runs, key=lambda run: (run.created_at or "", run.run_id))), tuple(notes)
+
+
+def find_run(reference: str, output_dir: Path) -> Path:
+    """Return the directory of the run that a person means.
+
+    A reference is a run id, a unique beginning of one or its last part (the short id), a name, or a folder.
+    Raises FinetuneError when nothing or more than one run matches; the message lists the matches.
+    """
+    if not reference.strip():
+        raise FinetuneError("a run is named by its id, the beginning of its id, its name or its folder; found nothing")
+    as_folder = Path(reference).expanduser()
+    for folder in (as_folder, output_dir / reference):
+        if (folder / RECORD_NAME).is_file():
+            return folder
+    if as_folder.is_absolute() or len(as_folder.parts) > 1:
+        raise FinetuneError(f"{reference}: no such run directory", f"finetune list --output-dir {as_folder.parent}")
+    runs = list_runs(output_dir)[0]
+    matches = [run for run in runs if run.name == reference] or [
+        run for run in runs if run.run_id.startswith(reference) or run.run_id.endswith(f"-{reference}")
+    ]
+    if len(matches) == 1 and matches[0].directory is not None:
+        return matches[0].directory
+    if matches:
+        found = "".join(f"\n  {run.run_id}  {run.status}" for run in matches)
+        raise FinetuneError(
+            f"{reference}: {len(matches)} runs in {output_dir} match:{found}", "Type more of the run id, or its folder."
+        )
+    near = did_you_mean(reference, {name for run in runs for name in (run.name, run.run_id)})
+    raise FinetuneError(
+        f"{reference}: no such run in {output_dir}",
+        f"Did you mean {near}?" if near else f"finetune list --output-dir {output_dir}",
+    )
+
+
+def new_run_directory(output_dir: Path, name: str) -> Path:
+    """Make <output_dir>/<name>-<UTC time>-<short id> and return it; two calls at one moment get two folders.
+
+    Raises FinetuneError when the folder cannot be made.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    while True:
+        directory = output_dir / f"{slug(name)}-{stamp}-{secrets.token_hex(3)}"
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            directory.mkdir()
+        except FileExistsError:
+            if output_dir.is_dir():
+                continue
+            raise FinetuneError(
+                f"output_dir: {output_dir} is a file, not a folder", "Name another output_dir."
+            ) from None
+        except OSError as error:
+            raise FinetuneError(
+                f"output_dir: cannot make {directory}: {error.strerror}", "Name a folder that you may write to."
+            ) from error
+        return directory
+
+
+def slug(name: str) -> str:
+    """Turn any name into one that is safe as a folder: letters, digits, . - _ and at most 64 characters."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:64].rstrip("-._") or "run"
+
+
+def utc_now() -> str:
+    """Return the time as run.json writes it: 2026-01-31T12:00:00Z."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,198 @@
+"""What a person reads about one run (the panel at its end, `show`) and about all of them (`list`)."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.runs import formats
+from finetune.runs.comparison import component_methods
+from finetune.runs.record import Run, Score, as_number
+from finetune.runs.tables import Column, column_width, shorten, text_table
+from finetune.text import plural
+
+_KNOWN_FROM = {
+    "inferred": "inferred from the time zone",
+    "assumed": "assumed: the place is not known, --country names it",
+    "command line": "from the command line",
+    "recipe": "from the recipe",
+    "environment": "from the environment",
+}
+BASELINE_WORDS = {
+    "majority": "majority class",
+    "untrained": "untrained model",
+    "zero_shot": "zero-shot",
+    "few_shot": "few-shot",
+}
+
+
+def closing_panel(run: Run) -> str:
+    """Return the few lines printed at the end of a run: scores, energy, CO2e, time, and what to type next."""
+    title = f"{run.name}: {run.status}" + (f" ({run.status_reason})" if run.status_reason else "")
+    lines = [title, "─" * min(len(title), 100), *_score_lines(run), *_cost_lines(run)]
+    if run.directory is not None:
+        model = run.directory / "model"
+        if model.is_dir():
+            lines.append(f"model   {model}")
+        lines += next_commands(run, run.directory, has_model=model.is_dir())
+    return "\n".join(lines)
+
+
+def next_commands(run: Run, directory: Path, has_model: bool) -> list[str]:
+    """Return the commands that make sense after this run."""
+    in_default_folder = directory.parent == Path(os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")
+    reference = run.run_id.rpartition("-")[2] if in_default_folder else str(directory)
+    folder = "" if in_default_folder else f" --output-dir {directory.parent}"
+    commands = [f"finetune show {reference}", f"finetune compare{folder}"]
+    if has_model:
+        commands.insert(0, f"finetune predict {reference} FILE")
+    if run.status == "interrupted":
+        commands.insert(0, f"finetune run --resume {reference}")
+    return [("next    " if number == 0 else "        ") + command for number, command in enumerate(commands)]
+
+
+def _score_lines(run: Run) -> list[str]:
+    main, metric = run.main_score(), str(run.main_metric.get("name"))
+    if main is None:
+        return ["score   none: the run was not evaluated"]
+    lines = [f"score   {metric} on {run.main_metric.get('split')}: {formats.score(main)}{_rows(main)}"]
+    before = [
+        f"{words} {formats.score(score)}"
+        for name, words in BASELINE_WORDS.items()
+        if (score := baseline_score(run, name, metric)) is not None
+    ]
+    return [*lines, f"before  {', '.join(before)}"] if before else lines
+
+
+def _cost_lines(run: Run) -> list[str]:
+    return [
+        f"energy  {_energy_words(run)}",
+        f"CO2e    {_carbon_words(run)}",
+        f"time    {formats.duration(run.duration_s())}",
+    ]
+
+
+def _energy_words(run: Run) -> str:
+    kwh = run.energy_kwh()
+    if kwh is None:
+        return "not measured"
+    low, high = (as_number(run.emissions.get(name)) for name in ("energy_kwh_low", "energy_kwh_high"))
+    methods = ", ".join(f"{name} {method}" for name, method in component_methods(run).items())
+    complete = run.emissions.get("complete") is True
+    words = ("" if complete else "at least ") + f"{formats.significant(kwh)} kWh"
+    if kwh < 1:
+        words += f" = {formats.energy(kwh)}"
+    if complete and low is not None and high is not None:
+        unit, factor = formats.energy_unit([kwh])
+        words += f", band {formats.span(low * factor, high * factor)} {unit}"
+    return words + (f" ({methods})" if methods else "")
+
+
+def _carbon_words(run: Run) -> str:
+    grams = run.emissions_g()
+    if grams is None:
+        return "not measured"
+    prefix = "" if run.emissions.get("complete") is True else "at least "
+    return f"{prefix}{formats.grams(grams)} ({intensity_words(run.emissions.get('carbon_intensity'))})"
+
+
+def intensity_words(intensity: Any) -> str:
+    """Return the grid intensity with its place, source, year, scope and how it is known."""
+    if not isinstance(intensity, Mapping):
+        return "grid not known"
+    value = as_number(intensity.get("g_per_kwh"))
+    place = intensity.get("location") or ("world average" if intensity.get("known_from") == "assumed" else None)
+    source = " ".join(str(intensity[key]) for key in ("source", "year") if intensity.get(key) is not None)
+    known_from = str(intensity.get("known_from"))
+    parts = [
+        f"{formats.significant(value)} g/kWh" if value is not None else "",
+        str(place or ""),
+        source,
+        str(intensity.get("scope") or ""),
+        _KNOWN_FROM.get(known_from, known_from),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def baseline_score(run: Run, baseline: str, metric: str) -> Score | None:
+    """Return what a baseline scored on the metric, None when it was not part of the run."""
+    scores = run.baselines.get(baseline)
+    return Score.from_json(scores.get(metric)) if isinstance(scores, Mapping) else None
+
+
+def _rows(score: Score) -> str:
+    return f" ({plural(score.n, 'row')})" if score.n is not None else ""
+
+
+def list_table(runs: Sequence[Run], width: int) -> str:
+    """Return one line a run, oldest first, for a terminal of `width` characters."""
+    columns = [
+        Column("run", [shorten(run.name, 28) for run in runs]),
+        Column("id", [run.run_id.rpartition("-")[2] for run in runs]),
+        Column("status", [run.status for run in runs]),
+        Column("score", [_listed_score(run) for run in runs]),
+        Column("energy", [_listed_energy(run) for run in runs], right=True),
+        Column("CO2e", [_listed_grams(run) for run in runs], right=True),
+        Column("started (UTC)", [(run.created_at or "–")[:16].replace("T", " ") for run in runs]),
+    ]
+    left = width - sum(column_width(column) + 2 for column in columns)
+    models = Column("model", [shorten(_model_words(run), max(8, left)) for run in runs])
+    if left >= 8:
+        columns.insert(3, models)
+    return text_table(columns)
+
+
+def total_lines(runs: Sequence[Run]) -> list[str]:
+    """Return what all runs used together, failed and interrupted ones too, and how many of them gave no reading."""
+    total = total_energy(runs)
+    lines = [f"total   {formats.energy(total['energy_kwh'])}, {formats.grams(total['emissions_g'])} CO2e as run"
+             f" in {plural(len(runs), 'run')}, failed and interrupted ones included"]  # fmt: skip
+    if total["without_reading"]:
+        lines.append(f"        {plural(total['without_reading'], 'run')} without a reading: the total is a lower bound")
+    if total["incomplete"]:
+        lines.append(
+            f"        {plural(total['incomplete'], 'run')} with part of the hardware unread: the total is a lower bound"
+        )
+    if total["shared"]:
+        lines.append(
+            f"        {plural(total['shared'], 'run')} shared a machine with another: those hours may count twice"
+        )
+    return lines
+
+
+def total_energy(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the sums over runs: energy_kwh, emissions_g (None without any reading) and how many lack one."""
+    energies = [kwh for run in runs if (kwh := run.energy_kwh()) is not None]
+    grams = [value for run in runs if (value := run.emissions_g()) is not None]
+    return {
+        "runs": len(runs),
+        "energy_kwh": sum(energies) if energies else None,
+        "emissions_g": sum(grams) if grams else None,
+        "without_reading": len(runs) - len(energies),
+        "incomplete": sum(run.energy_kwh() is not None and run.emissions.get("complete") is not True for run in runs),
+        "shared": sum(bool(run.emissions.get("shared_with")) for run in runs),
+    }
+
+
+def _listed_score(run: Run) -> str:
+    score = run.main_score()
+    return "–" if score is None else f"{run.main_metric.get('name')} {formats.score_value(score.value)}"
+
+
+def _listed_energy(run: Run) -> str:
+    words = "–" if run.energy_kwh() is None else formats.energy(run.energy_kwh())
+    return f"≥ {words}" if run.energy_kwh() is not None and run.emissions.get("complete") is not True else words
+
+
+def _listed_grams(run: Run) -> str:
+    words = "–" if run.emissions_g() is None else formats.grams(run.emissions_g())
+    return f"≥ {words}" if run.emissions_g() is not None and run.emissions.get("complete") is not True else words
+
+
+def _model_words(run: Run) -> str:
+    recipe_model = run.recipe.get("model")
+    stated = run.model or (recipe_model if isinstance(recipe_model, Mapping) else {})
+    name = str(stated.get("name_or_path") or "–").removeprefix("package:").rstrip("/").rpartition("/")
+    # `package:…/model` says nothing by its last part.
+    short = name[2] if name[2] not in ("model", "checkpoint") else name[0].rpartition("/")[2]
+    return f"{short} (scratch)" if stated.get("init") == "scratch" else short

@@ -1,0 +1,72 @@
+"""From the words of a `compare` command to a comparison, and from that to what is printed."""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from finetune.errors import FinetuneError
+from finetune.runs.compare import compare_runs
+from finetune.runs.compare_report import comparison_csv, comparison_markdown, comparison_text
+from finetune.runs.comparison import Comparison, Grid, comparison_to_json
+from finetune.runs.record import Run, find_run, list_runs, read_run
+from finetune.text import plural
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What was asked for, in the user's words."""
+
+    references: tuple[str, ...]
+    output_dir: Path
+    metric: str | None = None
+    sort: str | None = None
+    baseline: str | None = None
+    grid: str | None = None
+
+
+def requested_comparison(request: ComparisonRequest) -> tuple[Comparison, tuple[str, ...]]:
+    """Read the runs and compare them; returned with notes on folders and runs that were left out.
+
+    Raises FinetuneError when there is nothing to compare or a run, metric, column or grid is not known.
+    """
+    runs, notes = _runs(request)
+    baseline = read_run(find_run(request.baseline, request.output_dir)) if request.baseline else None
+    grid = _grid(request.grid) if request.grid else None
+    return compare_runs(runs, request.metric, request.sort, baseline, grid), notes
+
+
+def written_comparison(comparison: Comparison, form: str, notes: tuple[str, ...]) -> str:
+    """Return a comparison as text, json, csv or md; JSON takes the notes in, the other forms leave them to stderr."""
+    if form == "json":
+        with_notes = replace(comparison, notes=(*comparison.notes, *notes))
+        return json.dumps(comparison_to_json(with_notes), indent=2, ensure_ascii=False)
+    if form == "csv":
+        return comparison_csv(comparison)
+    if form == "md":
+        return comparison_markdown(comparison)
+    return comparison_text(comparison, shutil.get_terminal_size((100, 24)).columns)
+
+
+def _runs(request: ComparisonRequest) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    if request.references:
+        return tuple(read_run(find_run(reference, request.output_dir)) for reference in request.references), ()
+    found, notes = list_runs(request.output_dir)
+    finished = tuple(run for run in found if run.is_finished)
+    left_out = len(found) - len(finished)
+    if left_out:
+        notes = (*notes, f"{plural(left_out, 'run')} that did not finish left out; name a run to see it")
+    if not finished:
+        raise FinetuneError(
+            f"{request.output_dir}: no finished run to compare",
+            "finetune run quickstart makes the first; finetune list shows all.",
+        )
+    return finished, notes
+
+
+def _grid(code: str) -> Grid:
+    from finetune.emissions.intensity import grid_intensity
+
+    intensity = grid_intensity(code)
+    source = " ".join(str(part) for part in (intensity.source, intensity.year) if part is not None)
+    return Grid(code, intensity.g_per_kwh, source)

@@ -1,0 +1,192 @@
+"""Everything about one run, for `finetune show`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from finetune.runs import formats
+from finetune.runs.differences import flatten
+from finetune.runs.record import Run, Score, as_number
+from finetune.runs.report import BASELINE_WORDS, closing_panel
+from finetune.runs.tables import Column, shorten, text_table
+from finetune.text import plural
+
+
+def show_text(run: Run, width: int, timeline: bool = False) -> str:
+    """Return a page about a run for a terminal of `width` characters; `timeline` adds its evaluations."""
+    blocks = [
+        closing_panel(run),
+        "\n".join(_facts(run)),
+        _scores(run),
+        _phases(run),
+        _components(run, width),
+        "\n".join(f"note: {note}" for note in _notes(run)),
+        _timeline(run) if timeline else "",
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _facts(run: Run) -> list[str]:
+    created = (run.created_at or "–").replace("T", " ")
+    finished = f", finished {run.finished_at.replace('T', ' ')}" if run.finished_at else ""
+    facts = {
+        "run": run.run_id,
+        "started": created + finished,
+        "command": run.command,
+        "model": _model(run.model),
+        "data": _data(run.dataset),
+        "training": _training(run.training),
+        "tags": ", ".join(run.tags),
+    }
+    return [f"{name:<10}{value}" for name, value in facts.items() if value]
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    count, trained = as_number(model.get("parameters")), as_number(model.get("trainable_parameters"))
+    parts = [
+        str(model.get("name_or_path") or ""),
+        str(model.get("model_type") or ""),
+        str(model.get("init") or ""),
+        f"{count:,.0f} parameters" if count is not None else "",
+        f"{trained:,.0f} of them trained" if trained is not None and trained != count else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _data(dataset: Mapping[str, Any]) -> str:
+    rows, dropped = dataset.get("rows"), dataset.get("dropped_rows")
+    truncated = as_number(dataset.get("truncated_fraction"))
+    parts = [str(dataset.get("path") or "")]
+    if isinstance(rows, Mapping):
+        parts += [f"{count:,} {split}" for split, count in rows.items() if isinstance(count, int)]
+    if isinstance(dropped, Mapping):
+        parts += [f"{plural(count, 'row')} dropped ({reason})" for reason, count in dropped.items() if count]
+    if truncated:
+        parts.append(f"{100 * truncated:.1f} % of the rows cut at max_length")
+    return ", ".join(part for part in parts if part)
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    steps, epochs = as_number(training.get("steps")), as_number(training.get("epochs"))
+    loss, seconds = as_number(training.get("train_loss")), as_number(training.get("train_runtime_s"))
+    parts = [
+        f"{steps:,.0f} steps" if steps is not None else "",
+        f"{epochs:g} epochs" if epochs is not None else "",
+        f"loss {formats.significant(loss)}" if loss is not None else "",
+        formats.duration(seconds) if seconds is not None else "",
+        str(training.get("device") or ""),
+        str(training.get("mixed_precision") or ""),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _scores(run: Run) -> str:
+    splits = {
+        **{name: scores for name, scores in run.metrics.items() if isinstance(scores, Mapping)},
+        **{
+            BASELINE_WORDS.get(name, name): scores
+            for name, scores in run.baselines.items()
+            if isinstance(scores, Mapping)
+        },
+    }
+    metrics = list(dict.fromkeys(metric for scores in splits.values() for metric in scores))
+    if not metrics:
+        return ""
+    columns = [Column("score", metrics)]
+    columns += [
+        Column(heading, [_score_cell(scores.get(metric)) for metric in metrics]) for heading, scores in splits.items()
+    ]
+    return text_table(columns)
+
+
+def _score_cell(value: Any) -> str:
+    score = Score.from_json(value)
+    return "–" if score is None else formats.score(score)
+
+
+def _phases(run: Run) -> str:
+    phases = run.emissions.get("phases")
+    if not isinstance(phases, Mapping) or not phases:
+        return ""
+    entries = {name: entry for name, entry in phases.items() if isinstance(entry, Mapping)}
+    kwh = [as_number(entry.get("energy_kwh")) for entry in entries.values()]
+    unit, factor = formats.energy_unit(kwh)
+    return text_table(
+        [
+            Column("phase", list(entries)),
+            Column(f"energy {unit}", [_cell(value, factor) for value in kwh], right=True),
+            Column("g CO2e", [_cell(as_number(entry.get("emissions_g"))) for entry in entries.values()], right=True),
+            Column(
+                "time",
+                [formats.duration(as_number(entry.get("duration_s"))) for entry in entries.values()],
+                right=True,
+            ),
+        ]
+    )
+
+
+def _components(run: Run, width: int) -> str:
+    components = run.emissions.get("components")
+    if not isinstance(components, Mapping) or not components:
+        return ""
+    entries = {name: entry for name, entry in components.items() if isinstance(entry, Mapping)}
+    unit, factor = formats.energy_unit(as_number(entry.get("energy_kwh")) for entry in entries.values())
+    columns = [
+        Column("component", list(entries)),
+        Column(f"energy {unit}", [_component_cell(entry, factor) for entry in entries.values()], right=True),
+        Column("band", [_band(entry, factor) for entry in entries.values()]),
+        Column("method", [str(entry.get("method") or formats.NOT_MEASURED) for entry in entries.values()]),
+        Column("how", [shorten(str(entry.get("detail") or ""), max(20, width - 52)) for entry in entries.values()]),
+    ]
+    return text_table(columns)
+
+
+def _component_cell(entry: Mapping[str, Any], factor: float) -> str:
+    return "–" if entry.get("method") == "absent" else _cell(as_number(entry.get("energy_kwh")), factor)
+
+
+def _band(entry: Mapping[str, Any], factor: float) -> str:
+    low, high = as_number(entry.get("energy_kwh_low")), as_number(entry.get("energy_kwh_high"))
+    return "–" if low is None or high is None else formats.span(low * factor, high * factor)
+
+
+def _cell(value: float | None, factor: float = 1.0) -> str:
+    return formats.NOT_MEASURED if value is None else formats.significant(value * factor)
+
+
+def _notes(run: Run) -> list[str]:
+    notes = run.emissions.get("notes")
+    found = [str(note) for note in notes] if isinstance(notes, list) else []
+    repeated = as_number(run.emissions.get("repeated_work_kwh"))
+    segments = run.emissions.get("segments")
+    if isinstance(segments, list) and len(segments) > 1:
+        found.append(f"{plural(len(segments), 'life', 'lives')} of this run are counted together")
+    if repeated:
+        found.append(f"{formats.energy(repeated)} went into work that had to be done again after an interruption")
+    if run.emissions.get("shared_with"):
+        found.append("another run used the machine at the same time: the energy is that of both")
+    return found
+
+
+def _timeline(run: Run) -> str:
+    entries = [(entry, flatten(entry.get("metrics") or {})) for entry in run.timeline]
+    if not entries:
+        return "The run has no timeline: it was not evaluated while it trained."
+    metrics = list(dict.fromkeys(name for _, scores in entries for name in scores if not _is_detail(name)))
+    kwh = [as_number(entry.get("energy_kwh")) for entry, _ in entries]
+    unit, factor = formats.energy_unit(kwh)
+    columns = [
+        Column("step", [str(entry.get("step", "–")) for entry, _ in entries], right=True),
+        Column("epoch", [f"{as_number(entry.get('epoch')) or 0:g}" for entry, _ in entries], right=True),
+        Column("time", [formats.duration(as_number(entry.get("elapsed_s"))) for entry, _ in entries], right=True),
+        Column(f"energy {unit}", [_cell(value, factor) for value in kwh], right=True),
+        Column("g CO2e", [_cell(as_number(entry.get("emissions_g"))) for entry, _ in entries], right=True),
+    ]
+    for name in metrics:
+        numbers = [as_number(scores.get(name)) for _, scores in entries]
+        cells = ["–" if number is None else formats.score_value(number) for number in numbers]
+        columns.append(Column(name.removesuffix(".value"), cells, right=True))
+    return "Cumulative, at each evaluation:\n" + text_table(columns)
+
+
+def _is_detail(name: str) -> bool:
+    return name.rpartition(".")[2] in ("low", "high", "n")

@@ -1,0 +1,98 @@
+"""Small tables: text for a terminal, Markdown, CSV. The same rows always give the same characters."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and its cells; each may have several lines. Numbers are aligned to the right."""
+
+    heading: str
+    cells: Sequence[str]
+    right: bool = False
+
+
+def text_table(columns: Sequence[Column]) -> str:
+    """Return a table for a terminal, columns two spaces apart, without trailing spaces."""
+    widths = [column_width(column) for column in columns]
+    lines = _lines([column.heading for column in columns], columns, widths)
+    lines.append("  ".join("─" * width for width in widths))
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        lines += _lines(cells, columns, widths)
+    return "\n".join(lines)
+
+
+def column_width(column: Column) -> int:
+    """Return how many characters wide a column is."""
+    return max(text_width(line) for cell in (column.heading, *column.cells) for line in cell.split("\n"))
+
+
+def text_width(text: str) -> int:
+    """Return how many cells of a terminal a text takes: wide East Asian letters take two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut a text to so many cells; a cut text ends in an ellipsis."""
+    if text_width(text) <= width:
+        return text
+    while text_width(text) > width - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+def markdown_table(columns: Sequence[Column]) -> str:
+    """Return a GitHub table; what would break it is escaped."""
+    lines = [
+        "| " + " | ".join(markdown_cell(column.heading) for column in columns) + " |",
+        "|" + "|".join("---:" if column.right else "---" for column in columns) + "|",
+    ]
+    lines += [
+        "| " + " | ".join(markdown_cell(cell) for cell in cells) + " |"
+        for cells in zip(*(column.cells for column in columns), strict=True)
+    ]
+    return "\n".join(lines)
+
+
+def markdown_cell(text: str) -> str:
+    """Escape a text for one cell of a Markdown table: no HTML, no markup, no line breaks."""
+    for mark in "\\`*_[]|~":
+        text = text.replace(mark, "\\" + mark)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "<br>".join(" ".join(line.split()) for line in text.split("\n"))
+
+
+def csv_table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return comma-separated values, None as empty; a text that a spreadsheet would run as a formula gets a quote."""
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows([_csv_value(value) for value in row] for row in rows)
+    return output.getvalue().rstrip("\n")
+
+
+def _csv_value(value: object) -> object:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return value
+
+
+def _lines(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> list[str]:
+    split = [cell.split("\n") for cell in cells]
+    height = max(map(len, split))
+    return [_line([cell[row] if row < len(cell) else "" for cell in split], columns, widths) for row in range(height)]
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    padded = [
+        " " * (width - text_width(cell)) + cell if column.right else cell + " " * (width - text_width(cell))
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    ]
+    return "  ".join(padded).rstrip()

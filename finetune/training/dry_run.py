@@ -1,0 +1,79 @@
+"""Everything up to the first step, told instead of done."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from finetune.text import join_words, plural
+from finetune.training.memory import memory_estimate
+from finetune.training.options import RunOptions
+from finetune.training.prepare import Prepared, prepare
+from finetune.training.sections import dataset_section, model_section
+
+
+def dry_run(options: RunOptions) -> dict[str, Any]:
+    """Prepare a run and return what it would do; nothing is trained and no run directory is made."""
+    with tempfile.TemporaryDirectory() as directory:
+        prepared = prepare(options.recipe, lambda name: nullcontext(), Path(directory), smoke=options.smoke)
+    training = options.recipe.training
+    length = min(prepared.encoded.length_max, prepared.max_length)
+    return {
+        "name": options.name,
+        "task": prepared.task.name,
+        "model": model_section(prepared),
+        "dataset": dataset_section(prepared),
+        "training": {
+            "steps_per_epoch": prepared.plan.steps_per_epoch,
+            "total_steps": prepared.plan.total_steps,
+            "rows_per_step": prepared.plan.global_batch_size,
+            "device": prepared.hardware.device,
+            "mixed_precision": prepared.hardware.mixed_precision,
+        },
+        "metrics": list(prepared.metric_names),
+        "memory": memory_estimate(
+            prepared.bare_model, training.optim, training.per_device_train_batch_size, length,
+            prepared.hardware.mixed_precision,
+        ),
+        "first_row": first_row(prepared),
+        "notes": list(prepared.notes),
+    }  # fmt: skip
+
+
+def first_row(prepared: Prepared) -> dict[str, Any]:
+    """Return one training row as the model will see it: its tokens as text again, and its label."""
+    row = prepared.encoded.splits["train"][0]
+    return {"tokens": prepared.checkpoint.tokenizer.decode(row["input_ids"]), "label": row["labels"]}
+
+
+def describe_dry_run(report: dict[str, Any]) -> str:
+    """Return the report of a dry run as lines for people."""
+    model, data, training, memory = report["model"], report["dataset"], report["training"], report["memory"]
+    labels = join_words(data["label_names"][:12], "and") or "a number"
+    more = len(data["label_names"]) - 12
+    lengths, rows = data["length_tokens"], data["rows"]
+    total = sum(memory.values())
+    lines = [
+        f"dry run of {report['name']} ({report['task']})",
+        f"  model       {model['name_or_path']}: {model['kind']} ({model['model_type']}), {model['init']}, "
+        f"{model['parameters']:,} parameters, {model['trainable_parameters']:,} trained",
+        "  data        " + ", ".join(f"{split} {plural(count, 'row')}" for split, count in rows.items()),
+        "  columns     " + ", ".join(f"{role} = {column}" for role, column in data["columns"].items()),
+        f"  labels      {labels}" + (f" and {more} more" if more > 0 else "") + f" ({data['problem_type']})",
+        f"  lengths     median {lengths['p50']}, 95 % {lengths['p95']}, longest {lengths['max']} tokens, "
+        f"limit {data['max_length']}, {100 * data['truncated_fraction']:.1f} % truncated",
+        f"  steps       {training['total_steps']:,} ({training['steps_per_epoch']:,} an epoch, "
+        f"{training['rows_per_step']} rows a step) on {training['device']}, precision {training['mixed_precision']}",
+        f"  memory      about {_gigabytes(total)}: weights {_gigabytes(memory['weights_bytes'])}, gradients "
+        f"{_gigabytes(memory['gradients_bytes'])}, optimizer {_gigabytes(memory['optimizer_bytes'])}, activations about "
+        f"{_gigabytes(memory['activations_estimate_bytes'])} at the longest batch",
+        f"  metrics     {', '.join(report['metrics'])}",
+        f"  first row   {report['first_row']['tokens'][:100]} → {report['first_row']['label']}",
+    ]
+    return "\n".join(lines + [f"  note        {note}" for note in report["notes"]])
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

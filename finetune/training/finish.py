@@ -1,0 +1,74 @@
+"""The end of a run: final scores, predictions, the cost of an answer, the saved model and its card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from finetune.evaluation.answers import label_words, readable
+from finetune.evaluation.metrics import greater_is_better
+from finetune.evaluation.predict import Evaluation
+from finetune.runs.card import model_card
+from finetune.runs.record import write_atomically
+from finetune.tasks import LabelScheme
+from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split
+from finetune.training.prepare import Prepared
+from finetune.training.progress import Progress
+from finetune.training.sections import training_section
+from finetune.training.session import Session
+
+
+def finish(prepared: Prepared, progress: Progress, session: Session, reason: str | None) -> None:
+    """Score the final model on validation and test, save it, and write the finished record."""
+    metrics: dict[str, Any] = {}
+    with session.meter.phase("evaluate"):
+        for name in [split for split in ("validation", "test") if split in prepared.encoded.splits]:
+            evaluation, metrics[name] = final_scores(prepared, session, name)
+            write_predictions(session.directory, name, evaluation, prepared.labels)
+    # Not "evaluate": what it costs to measure an answer is no part of what it cost to make the model.
+    with session.meter.phase("other"):
+        inference = energy_per_1000_predictions(prepared, session, reported_split(prepared))
+    with session.meter.phase("save"):
+        save_model(prepared, session.directory)
+    session.inference = inference or {}
+    split, main = reported_split(prepared), prepared.metric_names[0]
+    session.write(
+        status="stopped" if reason else "completed",
+        status_reason=reason,
+        metrics=metrics,
+        main_metric={
+            "name": main,
+            **metrics[split][main],
+            "split": split,
+            "greater_is_better": greater_is_better(main),
+        },
+        timeline=tuple(progress.timeline),
+        training=training_section(prepared, progress),
+    )
+    prepared.accelerator.end_training()
+
+
+def write_predictions(directory: Path, split: str, evaluation: Evaluation, labels: LabelScheme) -> None:
+    """Write predictions-<split>.jsonl: source row, prediction, reference, and probabilities where there are some."""
+    lines = []
+    for row, predicted, reference in zip(evaluation.rows, evaluation.predictions, evaluation.references, strict=True):
+        entry = {"row": row, **readable(predicted, labels), "reference": label_words(reference, labels)}
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    write_atomically(directory / f"predictions-{split}.jsonl", "".join(lines))
+
+
+def save_model(prepared: Prepared, directory: Path) -> None:
+    """Write model/ (safetensors weights, configuration, tokenizer) whole or not at all."""
+    target, building = directory / "model", directory / "model.tmp"
+    shutil.rmtree(building, ignore_errors=True)
+    prepared.bare_model.save_pretrained(building)
+    prepared.checkpoint.tokenizer.save_pretrained(building)
+    shutil.rmtree(target, ignore_errors=True)
+    building.rename(target)
+
+
+def write_card(session: Session) -> None:
+    """Write the model card beside the weights, once the record holds the energy of the whole run."""
+    write_atomically(session.directory / "model" / "README.md", model_card(session.run))

@@ -1,0 +1,116 @@
+"""What this machine does best: device, precision, and the Accelerator that goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import FinetuneError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# Their activations overflow float16 (huggingface/transformers#4586); bf16 and fp32 are safe.
+_OVERFLOW_IN_FP16 = frozenset({"t5", "mt5", "umt5", "longt5"})
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run computes."""
+
+    device: str
+    device_name: str
+    mixed_precision: str
+    num_processes: int
+    num_nodes: int
+    threads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `hardware` section of a run record."""
+        return asdict(self)
+
+
+def choose_precision(wanted: str, device: str, model_type: str) -> str:
+    """Return no, bf16 or fp16: what was asked for, or for `auto` what device and model do best.
+
+    auto is bf16 where the processor or GPU computes it natively, fp16 on older GPUs (never for T5's family),
+    else full precision. Raises FinetuneError for what the device cannot do.
+    """
+    if wanted == "auto":
+        if has_native_bf16(device):
+            return "bf16"
+        return "fp16" if device == "cuda" and model_type not in _OVERFLOW_IN_FP16 else "no"
+    if wanted == "fp16" and device != "cuda":
+        raise FinetuneError(f"training.mixed_precision: fp16 needs a CUDA GPU, this run is on {device}", "Use auto.")
+    if wanted == "fp16" and model_type in _OVERFLOW_IN_FP16:
+        raise FinetuneError(f"training.mixed_precision: {model_type} overflows in fp16", "Use bf16, no or auto.")
+    return wanted
+
+
+def has_native_bf16(device: str) -> bool:
+    """Tell whether the device multiplies bfloat16 matrices in hardware."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+    return False
+
+
+def pick_device() -> str:
+    """Return the kind of device that Accelerate will choose: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def start_accelerator(precision: str, report_to: list[str], directory: str) -> Accelerator:
+    """Return a fresh Accelerator.
+
+    Accelerate keeps its state in singletons; they are reset so that a second run in this process (a test, a
+    sweep) is not bound to the first one's precision.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    return Accelerator(mixed_precision=precision, log_with=report_to or None, project_dir=directory)
+
+
+def describe_hardware(accelerator: Accelerator) -> Hardware:
+    """Return where the accelerator computes."""
+    import os
+    import platform
+
+    import torch
+
+    device = accelerator.device.type
+    name = torch.cuda.get_device_name(accelerator.device) if device == "cuda" else _processor() or platform.machine()
+    nodes = max(1, accelerator.num_processes // int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)))
+    return Hardware(
+        device, name, accelerator.mixed_precision, accelerator.num_processes, nodes, torch.get_num_threads()
+    )
+
+
+def _processor() -> str:
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or an Arm board without the line
+        return platform.processor()
+
+
+def wait_for_device() -> None:
+    """Wait until the GPU has done what it was given, so that energy read now belongs to the work before now."""
+    import sys
+
+    torch = sys.modules.get("torch")  # before torch is imported nothing can be queued
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM, taken at a place where nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(BaseException):
+    """Leave the run because of a signal; a BaseException, so that no library's `except Exception` eats it."""
+
+    directory: Path | None = None  # the run that it interrupted
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Interrupts:
+    """The two signals of one run.
+
+    Outside `deferred()` a signal raises Interrupted at once. Inside, the first one is only remembered until
+    `check()` is called at a safe place; a second one does not wait.
+    """
+
+    def __init__(self) -> None:
+        self._deferring = False
+        self._pending: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        # Python takes signals in the main thread only; a run started elsewhere leaves them to its host.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, signum: int, frame: FrameType | None) -> None:
+        if self._deferring and self._pending is None:
+            self._pending = signum
+            return
+        raise Interrupted(signum)
+
+    def check(self) -> None:
+        """Raise Interrupted when a signal is waiting."""
+        if self._pending is not None:
+            raise Interrupted(self._pending)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Hold the first signal back until the next `check()`."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False

@@ -1,0 +1,236 @@
+"""The main flow of a run: run() → fit() → optimizer_steps(), each on one screen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.console import progress as show_progress
+from finetune.console import say
+from finetune.data.batching import collate, epoch_batches, micro_batches
+from finetune.errors import FinetuneError
+from finetune.runs.record import Run
+from finetune.training.checkpoints import drop_old_checkpoints, load_best, save_best, save_checkpoint
+from finetune.training.finish import finish, write_card
+from finetune.training.interrupts import Interrupted
+from finetune.training.measure import baseline_scores, validation_scores
+from finetune.training.options import Resumption, RunOptions
+from finetune.training.prepare import Prepared, better, prepare
+from finetune.training.progress import Progress
+from finetune.training.random_state import take_random_state
+from finetune.training.resume import identity, resume_into
+from finetune.training.sections import first_sections, training_section
+from finetune.training.session import Session, open_session
+from finetune.training.stopping import stop_reason
+
+
+def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
+    """Carry out a recipe from the data to the saved model, and return its record.
+
+    Raises FinetuneError for what the user can mend and Interrupted after a signal; in both cases the record is
+    written and the meter closed.
+    """
+    recipe = options.recipe
+    with open_session(options, resumption) as session:
+        phase = session.meter.phase
+        prepared = prepare(recipe, phase, session.directory, smoke=options.smoke)
+        for note in prepared.notes:
+            say(f"note: {note}")
+        session.write(**first_sections(prepared))
+        if not session.run.baselines:
+            with phase("baseline"):
+                session.write(baselines=baseline_scores(prepared, session))
+        progress = resume_into(prepared, resumption) if resumption else Progress()
+        with phase("train"):
+            reason = fit(prepared, progress, session)
+        try:
+            if recipe.training.load_best_model_at_end and progress.best_step not in (None, progress.step):
+                load_best(session.directory, prepared.bare_model)
+            finish(prepared, progress, session, reason)
+        except (
+            Interrupted
+        ):  # no step is left: whichever weights are loaded now are those the resumed run will finish with
+            save(prepared, progress, session, take_random_state())
+            raise
+    write_card(session)
+    return session.run
+
+
+def fit(prepared: Prepared, progress: Progress, session: Session) -> str | None:
+    """Train to the end of the plan or until a rule stops it, and return that rule's reason.
+
+    After each step: log, evaluate, keep the best, save a checkpoint, ask the stop rules. A signal, an error of
+    the data or a full disk leaves a checkpoint of the last step border behind.
+    """
+    plan, training = prepared.plan, prepared.recipe.training
+    border = take_random_state()
+    with session.interrupts.deferred(), show_progress("training", plan.total_steps, progress.step) as advance:
+        try:
+            if progress.step and plan.evaluates_at(progress.step) and progress.evaluated_step != progress.step:
+                evaluate(prepared, progress, session)
+            reason = stop_reason(progress, training) if progress.step else None
+            if reason:
+                return reason
+            for step in optimizer_steps(prepared, progress.step, session):
+                progress.add_step(step.loss, step.rows, step.tokens)
+                progress.train_runtime_s += step.duration_s
+                border = take_random_state()
+                if plan.logs_at(progress.step):
+                    log_step(prepared, progress, session, step)
+                advance(progress.step, f"loss {step.loss:.4f}")
+                if plan.evaluates_at(progress.step):
+                    evaluate(prepared, progress, session)
+                if plan.saves_at(progress.step):
+                    save(prepared, progress, session, border)
+                if reason := stop_reason(progress, training):
+                    return reason
+        except Interrupted:
+            save(prepared, progress, session, border)
+            raise
+    return None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer update: its mean loss over all rows of the global batch, and what it took."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    rows: int
+    tokens: int
+    duration_s: float
+
+
+def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterator[Step]:
+    """Yield after each optimizer update from step `start` on: the mathematics alone.
+
+    The loss is divided by the weight of the whole global batch (all micro-batches of all ranks), so any way of
+    cutting a batch gives the same update.
+    """
+    accelerator, model, training = prepared.accelerator, prepared.model, prepared.recipe.training
+    for step, batch in global_batches(prepared, start):
+        began = time.perf_counter()
+        model.train()
+        micros = [
+            (load_rows(prepared, rows), counts)
+            for rows, counts in micro_batches(
+                batch, training.per_device_train_batch_size, accelerator.process_index, accelerator.num_processes
+            )
+        ]
+        weight = accelerator.reduce(sum(loss_weight(prepared, micro) * counts for micro, counts in micros))
+        loss_sum = 0.0
+        for index, (micro, counts) in enumerate(micros):
+            waits = accelerator.no_sync(model) if index < len(micros) - 1 else nullcontext()
+            with waits:
+                labels = micro["labels"]
+                logits = model(**{name: tensor for name, tensor in micro.items() if name != "labels"}).logits
+                loss = summed_loss(prepared, logits, labels) * counts / weight
+                accelerator.backward(loss * accelerator.num_processes)
+            loss_sum = loss_sum + loss.detach()
+            session.check()
+        mean_loss = float(accelerator.reduce(loss_sum))
+        grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm or math.inf))
+        require_finite(mean_loss, grad_norm, step, prepared)
+        learning_rate = prepared.schedule.get_last_lr()[0]
+        prepared.optimizer.step()
+        prepared.schedule.step()
+        prepared.optimizer.zero_grad()
+        tokens = sum(int(micro["attention_mask"].sum()) for micro, counts in micros if counts)
+        yield Step(mean_loss, grad_norm, learning_rate, len(batch), tokens, time.perf_counter() - began)
+
+
+def global_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any]]:
+    """Yield (step, row indices) for every step after `start`, epoch after epoch, until the plan ends."""
+    plan, training = prepared.plan, prepared.recipe.training
+    lengths = prepared.encoded.splits["train"]["length"]
+    step = start
+    while step < plan.total_steps:
+        epoch, done = divmod(step, plan.steps_per_epoch)
+        order = epoch_batches(lengths, plan.global_batch_size, training.train_sampling_strategy, training.seed, epoch)
+        for batch in order[done : done + plan.total_steps - step]:
+            step += 1
+            yield step, batch
+
+
+def load_rows(prepared: Prepared, rows: Any) -> dict[str, Any]:
+    """Return the padded tensors of some training rows on the device."""
+    columns = prepared.encoded.splits["train"].select_columns(prepared.model_columns)[rows]
+    batch = collate(columns, prepared.checkpoint.tokenizer, prepared.max_length)
+    return {name: tensor.to(prepared.accelerator.device) for name, tensor in batch.items()}
+
+
+def loss_weight(prepared: Prepared, micro: dict[str, Any]) -> Any:
+    """Return what the summed loss of a micro-batch counts."""
+    return prepared.task.loss_weight(micro["labels"], prepared.labels, prepared.class_weights)
+
+
+def summed_loss(prepared: Prepared, logits: Any, labels: Any) -> Any:
+    """Return the loss of a micro-batch, summed over its rows."""
+    smoothing = prepared.recipe.training.label_smoothing_factor
+    return prepared.task.loss(logits, labels, prepared.labels, prepared.class_weights, smoothing)
+
+
+def require_finite(loss: float, grad_norm: float, step: int, prepared: Prepared) -> None:
+    """Stop at once when the training has blown up; raises FinetuneError with the step and the likely cause."""
+    scaled = prepared.hardware.mixed_precision == "fp16"  # there an overflowing gradient is skipped by the scaler
+    if math.isfinite(loss) and (scaled or math.isfinite(grad_norm)):
+        return
+    training = prepared.recipe.training
+    what = "gradient" if math.isfinite(loss) else "loss"
+    raise FinetuneError(
+        f"step {step}: the {what} is not a finite number (loss {loss}, gradient norm {grad_norm}); "
+        f"most likely training.learning_rate {training.learning_rate:g} is too high",
+        f"Try training.learning_rate={training.learning_rate / 10:g}"
+        + ("." if prepared.hardware.mixed_precision == "no" else ", or training.mixed_precision=no."),
+    )
+
+
+def log_step(prepared: Prepared, progress: Progress, session: Session, step: Step) -> None:
+    """Write one line of the log, to the file and to the trackers."""
+    entry = {
+        "step": progress.step,
+        "epoch": prepared.plan.epoch_at(progress.step),
+        "loss": progress.take_logged_loss(),
+        "learning_rate": step.learning_rate,
+        "grad_norm": step.grad_norm,
+        "rows_per_second": progress.rows_seen / max(progress.train_runtime_s, 1e-9),
+    }
+    session.log(**entry)
+    prepared.accelerator.log(entry, step=progress.step)
+
+
+def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
+    """Score the validation split, add a point to the timeline, and keep the weights when they are the best so far."""
+    with session.meter.phase("evaluate"):
+        scores = validation_scores(prepared, session)
+    reading = session.meter.mark()
+    values = {name: entry["value"] for name, entry in scores.items()}
+    point = {
+        "step": progress.step,
+        "epoch": prepared.plan.epoch_at(progress.step),
+        "energy_kwh": reading.energy_kwh,
+        "emissions_g": reading.emissions_g,
+        "elapsed_s": reading.elapsed_s,
+        "metrics": values,
+    }
+    progress.timeline.append(point)
+    session.log(**point)
+    prepared.accelerator.log({f"validation_{name}": value for name, value in values.items()}, step=progress.step)
+    is_best = progress.add_evaluation(values[prepared.best_metric], better(prepared))
+    if is_best and prepared.recipe.training.load_best_model_at_end:
+        with session.meter.phase("save"):
+            save_best(session.directory, progress.step, prepared.bare_model)
+    session.write(timeline=tuple(progress.timeline), training=training_section(prepared, progress))
+
+
+def save(prepared: Prepared, progress: Progress, session: Session, border: dict[str, Any]) -> None:
+    """Write a checkpoint of the last step border with its random state, and drop the oldest ones."""
+    with session.meter.phase("save"):
+        state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.meter.mark().microjoules}
+        save_checkpoint(session.directory, progress.step, prepared.trainable, state, border)
+        drop_old_checkpoints(session.directory, prepared.recipe.training.save_total_limit)

@@ -1,0 +1,86 @@
+"""The scores of a run: baselines before, validation on the way, the final ones, and the cost of an answer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from finetune.console import progress as show_progress
+from finetune.evaluation.baselines import majority_evaluation
+from finetune.evaluation.predict import Evaluation, evaluate_split, predict_rows, score
+from finetune.training.prepare import Prepared
+from finetune.training.session import Session
+
+# A pass is long enough for a meter that reads every second at half a minute, or else after three passes.
+_INFERENCE_SECONDS = 30.0
+_INFERENCE_PASSES = 3
+_MICROJOULES_PER_WH = 3.6e9
+
+
+def reported_split(prepared: Prepared) -> str:
+    """Return the split whose score stands for the run: test where there is one, else validation."""
+    return "test" if "test" in prepared.encoded.splits else "validation"
+
+
+def baseline_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
+    """Return the scores to beat on the reported split: the majority answer, and the model before its first step."""
+    split = prepared.encoded.splits[reported_split(prepared)]
+    found: dict[str, Any] = {}
+    if "majority" in prepared.recipe.evaluation.baselines:
+        known = prepared.encoded.splits["train"]["labels"]
+        found["majority"] = _final_score(prepared, majority_evaluation(prepared.task, prepared.labels, known, split))
+    if "untrained" in prepared.recipe.evaluation.baselines:
+        found["untrained"] = _final_score(prepared, evaluate_named(prepared, session, reported_split(prepared)))
+    return found
+
+
+def validation_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
+    """Return the validation scores without intervals, for the timeline."""
+    evaluation = evaluate_named(prepared, session, "validation")
+    scores = score(evaluation, prepared.metric_names, prepared.labels)
+    return {**scores, "loss": {"value": evaluation.loss, "low": None, "high": None, "n": len(evaluation.references)}}
+
+
+def final_scores(prepared: Prepared, session: Session, name: str) -> tuple[Evaluation, dict[str, Any]]:
+    """Return the predictions for a split and its scores with intervals."""
+    evaluation = evaluate_named(prepared, session, name)
+    return evaluation, _final_score(prepared, evaluation)
+
+
+def evaluate_named(prepared: Prepared, session: Session, name: str) -> Evaluation:
+    """Return the model's predictions for one of the run's splits."""
+    split = prepared.encoded.splits[name]
+    with show_progress(f"evaluating {name}", len(split)) as advance:
+        return evaluate_split(prepared.predictor, split, session.check, lambda done: advance(done, ""))
+
+
+def _final_score(prepared: Prepared, evaluation: Evaluation) -> dict[str, Any]:
+    return score(evaluation, prepared.metric_names, prepared.labels, prepared.recipe.evaluation.confidence)
+
+
+def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str) -> dict[str, Any] | None:
+    """Measure passes of the forward path over a split; None when no energy could be read.
+
+    Passes are repeated until half a minute or three of them are over; the model is warm from the evaluation
+    before. Returns Wh per 1,000 rows and what it was measured with.
+    """
+    split = prepared.encoded.splits[name]
+    before, began, rows, passes = session.meter.mark(), time.perf_counter(), 0, 0
+    while passes < _INFERENCE_PASSES and time.perf_counter() - began < _INFERENCE_SECONDS:
+        for places, _ in predict_rows(prepared.predictor, split, session.check):
+            rows += len(places)
+        passes += 1
+    after = session.meter.mark()
+    if before.energy_kwh is None or after.energy_kwh is None:
+        return None
+    return {
+        "wh_per_1000_predictions": (after.microjoules - before.microjoules) / _MICROJOULES_PER_WH * 1000 / rows,
+        "inference": {
+            "split": name,
+            "rows": rows,
+            "passes": passes,
+            "duration_s": time.perf_counter() - began,
+            "batch_size": prepared.recipe.training.per_device_eval_batch_size,
+            "mean_length_tokens": sum(split["length"]) / len(split),
+        },
+    }

@@ -1,0 +1,56 @@
+"""Memory: what a run will need, and one clear error when there is not enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import FinetuneError
+from finetune.text import plural
+
+if TYPE_CHECKING:
+    from finetune.recipe.schema import Training
+
+_SIGNS = ("out of memory", "can't allocate memory", "defaultcpuallocator", "cannot allocate memory")
+_ADAM_STATES = 2
+_BYTES = 4  # weights, gradients and optimizer states are held in float32
+
+
+def explain_out_of_memory(error: BaseException, training: Training) -> BaseException:
+    """Return a FinetuneError that proposes half the batch when memory ran out, any other error as it is."""
+    is_short = isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+    )
+    if not is_short:
+        return error
+    batch, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    reason = str(error).splitlines()[0] if str(error) else "MemoryError"
+    if batch == 1:
+        hint = "Try training.gradient_checkpointing=true, or a smaller preprocessing.max_length."
+    else:
+        hint = (
+            f"Same result with less memory: training.per_device_train_batch_size={batch // 2} "
+            f"training.gradient_accumulation_steps={accumulation * 2}"
+        )
+    return FinetuneError(f"out of memory with batches of {plural(batch, 'row')}: {reason}", hint)
+
+
+def memory_estimate(model: Any, optim: str, batch_size: int, length: int, mixed_precision: str) -> dict[str, int]:
+    """Return bytes needed for training, by use.
+
+    Weights, gradients and optimizer states are counted exactly; activations are the estimate of Korthikanti et al.
+    2022 (arXiv:2205.05198, eq. 2: rows × length × width × (34 + 5 × heads × length / width) bytes a layer in 16 bits,
+    twice that in 32), an upper bound where attention never stores its matrix.
+    """
+    parameters = list(model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    states = {"sgd": 0, "adafactor": 0}.get(optim, _ADAM_STATES)
+    config = model.config
+    width, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
+    layers += getattr(config, "decoder_layers", 0) if config.is_encoder_decoder else 0
+    each_layer = batch_size * length * width * (34 + 5 * heads * length / width)
+    return {
+        "weights_bytes": sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+        "gradients_bytes": trained * _BYTES,
+        "optimizer_bytes": trained * states * _BYTES,
+        "activations_estimate_bytes": int(each_layer * layers * (2 if mixed_precision == "no" else 1)),
+    }

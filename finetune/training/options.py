@@ -1,0 +1,36 @@
+"""What a run is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.recipe.schema import Recipe
+from finetune.runs.record import Run
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """A recipe and what the command line adds to it."""
+
+    recipe: Recipe
+    name: str
+    smoke: bool = False
+    country: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """An unfinished run that goes on in its own folder; without a checkpoint it starts over there."""
+
+    run: Run
+    directory: Path
+    checkpoint: Path | None
+    state: dict[str, Any]
+
+    @property
+    def energy_uj(self) -> int:
+        """Return the energy, in microjoules, that the run had used when the checkpoint was written."""
+        return int(self.state.get("energy_uj", 0))

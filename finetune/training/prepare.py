@@ -1,0 +1,179 @@
+"""From a recipe to live objects: data read and tokenised, model built, optimizer and calendar made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.data.encoding import EncodedData, encode_data
+from finetune.data.sources import LoadedData, load_data
+from finetune.data.token_cache import cache_directory
+from finetune.errors import FinetuneError
+from finetune.evaluation.metrics import greater_is_better, load_metric, short_name
+from finetune.evaluation.predict import Predictor
+from finetune.models.build import Checkpoint, build_model, open_checkpoint
+from finetune.models.shrink import shrink_config
+from finetune.recipe.schema import Recipe
+from finetune.tasks import LabelScheme, Task, all_tasks
+from finetune.training.checkpoints import Trainable
+from finetune.training.hardware import Hardware, choose_precision, describe_hardware, pick_device, start_accelerator
+from finetune.training.optimization import build_optimizer, build_schedule
+from finetune.training.plan import Plan, make_plan
+from finetune.training.random_state import seed_everything
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the loop works with."""
+
+    recipe: Recipe
+    task: Task
+    checkpoint: Checkpoint
+    data: LoadedData
+    encoded: EncodedData
+    accelerator: Accelerator
+    hardware: Hardware
+    model: Any  # as Accelerate wraps it
+    optimizer: Any
+    schedule: Any
+    plan: Plan
+    max_length: int
+    metric_names: tuple[str, ...]
+    best_metric: str
+    class_weights: Any
+    notes: tuple[str, ...]
+
+    @property
+    def labels(self) -> LabelScheme:
+        """Return how the labels are read."""
+        return self.data.labels
+
+    @property
+    def bare_model(self) -> Any:
+        """Return the model without Accelerate's wrapping."""
+        return self.accelerator.unwrap_model(self.model)
+
+    @property
+    def trainable(self) -> Trainable:
+        """Return the objects that a checkpoint holds."""
+        return Trainable(self.bare_model, self.optimizer, self.schedule, self.accelerator.scaler)
+
+    @property
+    def predictor(self) -> Predictor:
+        """Return the forward path for evaluations."""
+        return Predictor(
+            self.model,
+            self.checkpoint.tokenizer,
+            self.task,
+            self.labels,
+            self.max_length,
+            self.recipe.training.per_device_eval_batch_size,
+            self.accelerator.device,
+            self.accelerator.autocast,
+        )
+
+    @property
+    def model_columns(self) -> list[str]:
+        """Return the columns of the tokenised data that a training batch holds."""
+        wanted = ("input_ids", "attention_mask", "token_type_ids", "labels")
+        return [name for name in wanted if name in self.encoded.splits["train"].column_names]
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Return how many parameters the model has, and how many of them are trained."""
+        parameters = list(self.bare_model.parameters())
+        return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) -> Prepared:
+    """Do everything up to the first step.
+
+    The cheap checks come first: checkpoint's configuration, precision, data, metrics; the weights are loaded last.
+    `smoke` shrinks the model to a tiny random one of the same architecture.
+    """
+    task = all_tasks()[recipe.task]
+    with phase("load"):
+        checkpoint = open_checkpoint(recipe.model)
+        if smoke:
+            shrink_config(checkpoint.config)
+        precision = choose_precision(recipe.training.mixed_precision, pick_device(), checkpoint.model_type)
+        max_length = checkpoint.max_length(recipe.preprocessing.max_length)
+    with phase("preprocess"):
+        data = load_data(recipe, task)
+        metric_names, best_metric = choose_metrics(recipe, task, data.labels)
+        encoded = encode_data(
+            data.splits, checkpoint.tokenizer, task, recipe.preprocessing, max_length, cache_directory()
+        )
+    with phase("load"):
+        accelerator = start_accelerator(precision, _trackers(recipe), str(directory))
+        seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
+        model, notes = build_model(checkpoint, recipe.model, task, data.labels)
+        if recipe.training.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        if recipe.training.torch_compile:
+            model.compile()
+        plan = make_plan(recipe.training, len(encoded.splits["train"]), accelerator.num_processes)
+        model = accelerator.prepare_model(model)
+        # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
+        optimizer = accelerator.prepare_optimizer(build_optimizer(model, recipe.training))
+        schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
+    return Prepared(
+        recipe, task, checkpoint, data, encoded, accelerator, describe_hardware(accelerator), model, optimizer,
+        schedule, plan, max_length, metric_names, best_metric,
+        _class_weights(recipe, task, data.labels, encoded, accelerator.device),
+        (*checkpoint.notes, *data.notes, *encoded.notes, *notes),
+    )  # fmt: skip
+
+
+def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tuple[str, ...], str]:
+    """Return the metrics of the run (the main one first) and the one that decides which model is best.
+
+    Raises FinetuneError for a metric of the task that does not fit the labels, or that evaluate cannot load.
+    """
+    own = task.metrics[labels.problem_type]
+    extra = tuple(name for name in recipe.evaluation.metrics or () if name not in own)
+    unfit = [name for name in extra if name in task.all_metrics()]
+    best = recipe.training.metric_for_best_model or own[0]
+    if unfit or best not in (*own, *map(short_name, extra)):
+        key = "evaluation.metrics" if unfit else "training.metric_for_best_model"
+        raise FinetuneError(
+            f"{key}: {', '.join(unfit) or best} does not fit labels read as {labels.problem_type}",
+            f"It has: {', '.join(own)}. dataset.problem_type says how the labels are read.",
+        )
+    for name in extra:
+        load_metric(name, labels.problem_type)
+    return (*own, *extra), best
+
+
+def better(prepared: Prepared) -> bool:
+    """Tell whether a greater value of the deciding metric is better."""
+    return greater_is_better(prepared.best_metric)
+
+
+def _class_weights(recipe: Recipe, task: Task, labels: LabelScheme, encoded: EncodedData, device: Any) -> Any:
+    import torch
+
+    wanted = recipe.training.class_weights
+    if wanted is None:
+        return None
+    weights = task.balanced_weights(encoded.splits["train"]["labels"], labels) if wanted == "balanced" else list(wanted)
+    if len(weights) != labels.num_labels:
+        some = ", ".join(labels.names[:8])
+        raise FinetuneError(
+            f"training.class_weights: {len(weights)} weights for {labels.num_labels} labels ({some})",
+            "Give one weight a label in this order, or write balanced.",
+        )
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def _trackers(recipe: Recipe) -> list[str]:
+    wanted = recipe.tracking.report_to
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    return [name for name in names if name != "none"]

@@ -1,0 +1,146 @@
+"""Continue an unfinished run exactly where its newest checkpoint left it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finetune.console import say
+from finetune.errors import FinetuneError
+from finetune.recipe.load import load_recipe
+from finetune.recipe.schema import Recipe
+from finetune.runs.record import Run, find_run, is_alive, list_runs, read_run, write_atomically
+from finetune.training.checkpoints import load_checkpoint, newest_checkpoint, read_state
+from finetune.training.options import Resumption
+from finetune.training.prepare import Prepared
+from finetune.training.progress import Progress
+from finetune.training.random_state import restore_random_state
+from finetune.training.session import recipe_as_recorded
+
+_UNFINISHED = ("interrupted", "failed", "running")
+
+# Where a run is kept, under which labels, and which grid it is charged to change nothing in its mathematics.
+_FREE_KEYS = ("output_dir", "tags", "name", "emissions", "tracking", "hub")
+
+
+def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | None) -> tuple[Recipe, Resumption]:
+    """Return the run to continue and its recipe: the run named, else the newest unfinished one of this recipe.
+
+    Raises FinetuneError when there is none, when it is finished or alive, or when the recipe has changed.
+    """
+    if reference:
+        directory = find_run(reference, output_dir)
+        run = read_run(directory)
+        if run.status not in _UNFINISHED:
+            raise FinetuneError(
+                f"{run.run_id} is {run.status}: there is nothing to resume", "finetune list shows the runs."
+            )
+    else:
+        run, directory = _newest_unfinished(recipe, output_dir)
+    if is_alive(directory):
+        raise FinetuneError(f"{run.run_id} is still running", "Wait for it, or stop its process first.")
+    recipe = recipe or load_recipe(directory / "recipe.yaml").recipe
+    changed = changed_keys(run.recipe, recipe_as_recorded(recipe, directory))
+    if changed:
+        raise FinetuneError(
+            f"{run.run_id} was started with another recipe; it differs in: {', '.join(changed)}",
+            "Resume with the recipe as it was, or start a new run without --resume.",
+        )
+    checkpoint = newest_checkpoint(directory)
+    return recipe, Resumption(run, directory, checkpoint, read_state(checkpoint) if checkpoint else {})
+
+
+def _newest_unfinished(recipe: Recipe | None, output_dir: Path) -> tuple[Run, Path]:
+    runs, _ = list_runs(output_dir)
+    open_runs = [run for run in runs if run.status in _UNFINISHED and run.directory is not None]
+    same = [
+        run
+        for run in open_runs
+        if recipe is None or not changed_keys(run.recipe, recipe_as_recorded(recipe, run.directory or output_dir))
+    ]
+    if not same:
+        others = ", ".join(run.run_id for run in open_runs[:3])
+        raise FinetuneError(
+            f"no unfinished run of this recipe in {output_dir}",
+            f"Unfinished runs of other recipes: {others}." if others else "Start it without --resume.",
+        )
+    newest = max(same, key=lambda run: run.created_at or "")
+    assert newest.directory is not None
+    return newest, newest.directory
+
+
+def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted recipe keys whose values differ, those without effect on the training left out."""
+    found = []
+    for key in sorted({*before, *now}):
+        if not prefix and key in _FREE_KEYS:
+            continue
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += changed_keys(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(prefix + key)
+    return found
+
+
+def identity(prepared: Prepared) -> dict[str, Any]:
+    """Return what must be the same for a run to continue exactly."""
+    return {
+        "data_fingerprint": prepared.data.fingerprint,
+        "model_revision": prepared.checkpoint.revision,
+        "num_processes": prepared.hardware.num_processes,
+        "mixed_precision": prepared.hardware.mixed_precision,
+        "device": prepared.hardware.device,
+    }
+
+
+_EXPLAINED = {
+    "data_fingerprint": "the data has changed since",
+    "model_revision": "the checkpoint on the hub has another revision now",
+    "num_processes": "it ran on another number of processes",
+    "mixed_precision": "it computed in another precision",
+    "device": "it ran on another kind of device",
+}
+
+
+def resume_into(prepared: Prepared, resumption: Resumption) -> Progress:
+    """Restore the newest checkpoint into the prepared objects and return how far it had come.
+
+    Raises FinetuneError when data, model or hardware are not what the checkpoint was written with.
+    """
+    if resumption.checkpoint is None:
+        _cut_log(resumption.directory, 0)
+        say("no checkpoint was saved yet: the run starts over in its folder")
+        return Progress()
+    here = identity(prepared)
+    differs = [key for key, value in here.items() if resumption.state.get(key) != value]
+    if differs:
+        raise FinetuneError(
+            f"{resumption.run.run_id} cannot be continued exactly: "
+            + "; ".join(f"{_EXPLAINED[key]} ({resumption.state.get(key)} then, {here[key]} now)" for key in differs),
+            "Bring back what it was started with, or start a new run without --resume.",
+        )
+    random_state = load_checkpoint(resumption.checkpoint, prepared.trainable)
+    progress = Progress(**resumption.state["progress"])
+    _cut_log(resumption.directory, progress.step)
+    restore_random_state(random_state)
+    say(f"resuming {resumption.run.run_id} after step {progress.step} of {prepared.plan.total_steps}")
+    return progress
+
+
+def _cut_log(directory: Path, step: int) -> None:
+    """Drop the lines of steps that will be done again, and one torn by a kill."""
+    path = directory / "log.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            done = json.loads(line)["step"]
+        except ValueError:
+            continue
+        if done <= step:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept))

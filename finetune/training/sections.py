@@ -1,0 +1,70 @@
+"""The sections of the run record that training fills in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune.training.prepare import Prepared
+from finetune.training.progress import Progress
+
+
+def first_sections(prepared: Prepared) -> dict[str, Any]:
+    """Return what is known of a run before its first step: model, dataset, training, hardware."""
+    return {
+        "model": model_section(prepared),
+        "dataset": dataset_section(prepared),
+        "training": training_section(prepared, Progress()),
+        "hardware": prepared.hardware.to_dict(),
+    }
+
+
+def model_section(prepared: Prepared) -> dict[str, Any]:
+    """Return the `model` section."""
+    parameters, trainable = prepared.parameter_counts()
+    return {
+        "name_or_path": prepared.recipe.model.name_or_path,
+        "revision": prepared.checkpoint.revision,
+        "model_type": prepared.checkpoint.model_type,
+        "kind": prepared.checkpoint.kind,
+        "init": prepared.recipe.model.init,
+        "parameters": parameters,
+        "trainable_parameters": trainable,
+    }
+
+
+def dataset_section(prepared: Prepared) -> dict[str, Any]:
+    """Return the `dataset` section; truncated_fraction and lengths in tokens are of the training rows."""
+    data, encoded, labels = prepared.data, prepared.encoded, prepared.labels
+    return {
+        "path": prepared.recipe.dataset.path,
+        "name": prepared.recipe.dataset.name,
+        "revision": data.revision,
+        "fingerprint": data.fingerprint,
+        "rows": {split: len(rows) for split, rows in data.splits.items()},
+        "dropped_rows": data.dropped,
+        "truncated_fraction": encoded.truncated_fraction,
+        "length_tokens": {"p50": encoded.length_p50, "p95": encoded.length_p95, "max": encoded.length_max},
+        "max_length": prepared.max_length,
+        "label_names": list(labels.names),
+        "problem_type": labels.problem_type,
+        "columns": data.columns,
+    }
+
+
+def training_section(prepared: Prepared, progress: Progress) -> dict[str, Any]:
+    """Return the `training` section; rates and losses are null before the first step."""
+    seconds = progress.train_runtime_s
+    return {
+        "steps": progress.step,
+        "total_steps": prepared.plan.total_steps,
+        "epochs": prepared.plan.epoch_at(progress.step),
+        "train_runtime_s": seconds if progress.step else None,
+        "train_samples_per_second": progress.rows_seen / seconds if seconds else None,
+        "train_tokens_per_second": progress.tokens_seen / seconds if seconds else None,
+        "train_loss": progress.loss_total / progress.step if progress.step else None,
+        "best_step": progress.best_step,
+        "mixed_precision": prepared.hardware.mixed_precision,
+        "device": prepared.hardware.device,
+        "num_processes": prepared.hardware.num_processes,
+        "num_nodes": prepared.hardware.num_nodes,
+    }

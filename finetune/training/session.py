@@ -1,0 +1,148 @@
+"""One life of a run: its directory, its record, its meter and its signals, opened and closed in one place."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from finetune.emissions.meter import EnergyMeter, open_meter
+from finetune.errors import FinetuneError
+from finetune.recipe.load import dump_recipe, recipe_settings
+from finetune.recipe.schema import Recipe
+from finetune.runs.record import (
+    Run,
+    claim_run,
+    heartbeat,
+    new_run_directory,
+    release,
+    scrub,
+    utc_now,
+    write_atomically,
+    write_run,
+)
+from finetune.training.hardware import wait_for_device
+from finetune.training.interrupts import Interrupted, Interrupts
+from finetune.training.memory import explain_out_of_memory
+from finetune.training.options import Resumption, RunOptions
+
+_HEARTBEAT_SECONDS = 30.0
+
+
+@dataclass
+class Session:
+    """What lives as long as the process works on a run."""
+
+    directory: Path
+    run: Run
+    meter: EnergyMeter
+    interrupts: Interrupts
+    inference: dict[str, Any] = field(default_factory=dict)  # what the meter cannot know: the cost of an answer
+    _beat: float = 0.0
+
+    def write(self, **changes: Any) -> None:
+        """Change fields of the run record and write it, with the energy so far."""
+        self.run = replace(self.run, **changes, emissions=self.meter.summary() | self.inference)
+        write_run(self.run, self.directory)
+
+    def log(self, **entry: Any) -> None:
+        """Append a line to log.jsonl."""
+        with (self.directory / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+
+    def check(self) -> None:
+        """Give a sign of life and raise Interrupted when a signal is waiting; called at every safe place."""
+        now = time.monotonic()
+        if now - self._beat > _HEARTBEAT_SECONDS:
+            self._beat = now
+            heartbeat(self.directory)
+        self.interrupts.check()
+
+
+@contextmanager
+def open_session(options: RunOptions, resumption: Resumption | None = None) -> Iterator[Session]:
+    """Open a run directory (or that of the run to resume) and see it through to a finished record.
+
+    However the body ends, the meter is closed, the record says why, and the directory is given back: an error
+    makes the run failed, a signal interrupted. A body that ends by itself sets the status.
+    """
+    with Interrupts() as interrupts:
+        directory = (
+            resumption.directory if resumption else new_run_directory(Path(options.recipe.output_dir), options.name)
+        )
+        claim_run(directory)
+        try:
+            run = replace(resumption.run, **_ALIVE) if resumption else _first_record(options, directory)
+            resumed_from_uj = resumption.energy_uj if resumption else None
+            meter = open_meter(
+                options.recipe.emissions,
+                directory,
+                options.country,
+                options.region,
+                run.run_id,
+                resumed_from_uj=resumed_from_uj,
+                synchronize=wait_for_device,
+            )
+            session = Session(directory, run, meter, interrupts)
+            try:
+                session.write()
+                yield session
+            except BaseException as error:
+                if isinstance(error, Interrupted):
+                    error.directory = directory
+                explained = explain_out_of_memory(error, options.recipe.training)
+                _close(session, *_ending(explained))
+                raise explained from error.__cause__ if explained is error else error
+            _close(session, session.run.status, session.run.status_reason)
+        finally:
+            release(directory)
+
+
+def recipe_as_recorded(recipe: Recipe, directory: Path) -> dict[str, Any]:
+    """Return the recipe as run.json holds it: every setting, local inputs relative to the run directory."""
+    recorded: dict[str, Any] = scrub(recipe_settings(recipe, relative_to=directory))
+    return recorded
+
+
+_ALIVE: dict[str, Any] = {"status": "running", "status_reason": None, "finished_at": None}
+
+
+def _first_record(options: RunOptions, directory: Path) -> Run:
+    recipe = options.recipe
+    write_atomically(directory / "recipe.yaml", dump_recipe(recipe, relative_to=directory))
+    return Run(
+        run_id=directory.name,
+        name=options.name,
+        tags=tuple(recipe.tags),
+        created_at=utc_now(),
+        command=" ".join(["finetune", *sys.argv[1:]]),
+        recipe=recipe_as_recorded(recipe, directory),
+        versions=_versions(),
+        directory=directory,
+    )
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    names = ("finetune", "torch", "transformers", "datasets", "accelerate", "codecarbon", "evaluate")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, Interrupted):
+        return "interrupted", f"{error} received"
+    if isinstance(error, FinetuneError):
+        return "failed", error.message
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def _close(session: Session, status: str, reason: str | None) -> None:
+    session.meter.close(status if reason is None else f"{status}: {reason}")
+    session.write(status=status, status_reason=reason, finished_at=utc_now())

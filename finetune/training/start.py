@@ -1,0 +1,125 @@
+"""From the words of the command line to a run: which recipe, new or resumed, real, dry or smoke."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.console import say
+from finetune.errors import FinetuneError
+from finetune.recipe.load import LoadedRecipe, load_recipe
+from finetune.recipe.schema import Recipe
+from finetune.recipe.shipped import shipped_recipes
+from finetune.runs.record import Run, run_to_json
+from finetune.runs.report import closing_panel
+from finetune.training.dry_run import describe_dry_run, dry_run
+from finetune.training.interrupts import Interrupted
+from finetune.training.loop import run
+from finetune.training.options import Resumption, RunOptions
+from finetune.training.resume import find_resumable
+
+_SMOKE_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; `words` are its arguments: recipe, key=value settings, a run to resume."""
+
+    words: Sequence[str]
+    resume: bool = False
+    dry_run: bool = False
+    smoke: bool = False
+    country: str | None = None
+    region: str | None = None
+    output_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a request: a run record, or the report of a dry run, or the signal that stopped it."""
+
+    run: Run | None = None
+    report: dict[str, Any] | None = None
+    stopped_by: int | None = None
+    next_command: str = ""
+
+    def print(self, as_json: bool) -> int:
+        """Print the result on stdout and return the exit code."""
+        if self.stopped_by is not None:
+            say(f"{signal.Signals(self.stopped_by).name}: the state is saved. Continue with: {self.next_command}")
+            return 128 + self.stopped_by
+        if self.run is not None:
+            print(json.dumps(run_to_json(self.run), indent=2) if as_json else closing_panel(self.run))
+        if self.report is not None:
+            print(json.dumps(self.report, indent=2) if as_json else describe_dry_run(self.report))
+        return 0
+
+
+def start(request: Request) -> Result:
+    """Carry out a request; raises FinetuneError for everything that the user can mend."""
+    loaded, reference = _read_words(request)
+    if request.resume:
+        output_dir = Path(loaded.recipe.output_dir) if loaded else request.output_dir or Path("runs")
+        recipe, resumption = find_resumable(loaded.recipe if loaded else None, output_dir, reference)
+        return _run(RunOptions(recipe, resumption.run.name, False, request.country, request.region), resumption)
+    if loaded is None:
+        raise FinetuneError("no recipe is named", "finetune recipes lists the shipped ones; finetune init writes one.")
+    name = loaded.recipe.name or (loaded.path.stem if loaded.path else loaded.recipe.task)
+    recipe = smoke_recipe(loaded.recipe) if request.smoke else loaded.recipe
+    options = RunOptions(
+        recipe, f"{name}-smoke" if request.smoke else name, request.smoke, request.country, request.region
+    )
+    if request.dry_run:
+        return Result(report=dry_run(options))
+    return _run(options, None)
+
+
+def _run(options: RunOptions, resumption: Resumption | None) -> Result:
+    try:
+        return Result(run=run(options, resumption))
+    except Interrupted as interrupted:
+        return Result(stopped_by=interrupted.signum, next_command=f"finetune run --resume {interrupted.directory}")
+
+
+def _read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:
+    """Tell recipe, settings and run apart; with --resume, a word more (or the only one that is no recipe) is a run."""
+    overrides = [word for word in request.words if "=" in word]
+    if request.output_dir is not None:
+        overrides.append(f"output_dir={request.output_dir}")
+    names = [word for word in request.words if "=" not in word]
+    if len(names) > 1 + request.resume:
+        raise FinetuneError(
+            f"more than one recipe: {' '.join(names)}", "A setting is written key=value, without spaces around the =."
+        )
+    reference = names[1] if len(names) == 2 else None
+    if request.resume and len(names) == 1 and not _names_a_recipe(names[0]):
+        names, reference = [], names[0]
+    if not names:
+        return None, reference
+    loaded = load_recipe(names[0], overrides)
+    for note in loaded.notes:
+        say(f"note: {note}")
+    return loaded, reference
+
+
+def _names_a_recipe(word: str) -> bool:
+    return word in shipped_recipes() or word.endswith((".yaml", ".yml")) or Path(word).is_file()
+
+
+def smoke_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe cut down to seconds: few rows, two steps, one evaluation, one checkpoint at most."""
+    dataset = recipe.dataset.model_copy(
+        update={
+            "max_train_samples": min(recipe.dataset.max_train_samples or _SMOKE_ROWS, _SMOKE_ROWS),
+            "max_eval_samples": min(recipe.dataset.max_eval_samples or _SMOKE_ROWS, _SMOKE_ROWS),
+        }
+    )
+    training = recipe.training.model_copy(
+        update={"max_steps": 2, "logging_steps": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+    )
+    tags = [*recipe.tags, "smoke"]
+    return recipe.model_copy(update={"dataset": dataset, "training": training, "tags": tags})

@@ -1,0 +1,27 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.golden import assert_golden
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("show_quickstart.txt", ["quickstart", "--timeline"]),
+        ("show_interrupted.txt", ["1e1e1e"]),
+        ("show_failed.txt", ["0f0f0f", "--timeline"]),
+        ("show_gpu_unread.txt", ["77aa77"]),
+        ("show_ambiguous.txt", ["sst2"]),
+        ("show_misspelt.txt", ["quikstart"]),
+    ],
+)
+def test_show_golden(transcript, name, arguments):
+    assert_golden(name, transcript("show", *arguments))
+
+
+def test_show_json_is_the_record(on_stored_runs):
+    code, out, err = on_stored_runs("show", "a1b2c3", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads(Path("stored_runs/quickstart-20260901T120000Z-a1b2c3/run.json").read_text())

@@ -1,0 +1,227 @@
+"""What the stand-in serves: tiny checkpoints and a few rows under the names that the shipped recipes use.
+
+Layouts, columns, configurations and features are those of the real repositories; rows and weights are ours.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests import tiny
+from tests.hub.stand_in import Repository
+
+EMOTIONS = (
+    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
+    "disgust embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief "
+    "remorse sadness surprise neutral"
+).split()  # fmt: skip
+TOPICS = ["World", "Sports", "Business", "Sci/Tech"]
+SLURS = ["homophobia", "insult", "misogyny", "obscene", "racism", "xenophobia"]
+
+# hub id: (family, longest input of the real checkpoint in tokens)
+CHECKPOINTS = {
+    "distilbert/distilbert-base-uncased": ("distilbert", 512),
+    "google-bert/bert-base-cased": ("bert", 512),
+    "nreimers/MiniLM-L6-H384-uncased": ("bert", 512),
+    "neuralmind/bert-base-portuguese-cased": ("bert", 512),
+    "FacebookAI/roberta-base": ("roberta", 512),
+    "openai-community/gpt2": ("gpt2", 1024),
+    "facebook/bart-base": ("bart", 1024),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration of a dataset: the folder of its files, its features, and its rows by split."""
+
+    folder: str
+    features: Any
+    splits: Mapping[str, list[dict[str, Any]]]
+
+
+def shipped_repositories(folder: Path) -> list[Repository]:
+    """Return every repository that the shipped recipes name; checkpoints are made in a folder."""
+    checkpoints = [
+        checkpoint_repository(name, *details, folder / name.replace("/", "--")) for name, details in CHECKPOINTS.items()
+    ]
+    return [*checkpoints, glue(), go_emotions(), imdb(), ag_news(), toxic_tweets()]
+
+
+def checkpoint_repository(name: str, family: str, positions: int, folder: Path) -> Repository:
+    """Return a tiny random checkpoint of a family whose inputs may be as long as those of the real one."""
+    import torch
+    import transformers as t
+
+    tiny.make_checkpoint("bart" if family == "roberta" else family, folder)
+    tokenizer = t.AutoTokenizer.from_pretrained(folder)
+    if family == "roberta":
+        config = t.RobertaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+            max_position_embeddings=positions + 2, type_vocab_size=1, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+    else:
+        config = t.AutoConfig.from_pretrained(folder)
+        setattr(config, "n_positions" if family == "gpt2" else "max_position_embeddings", positions)
+    tokenizer.model_max_length = positions
+    torch.manual_seed(2)
+    t.AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return Repository("models", name, {**files, "README.md": b"# A tiny stand-in\n"})
+
+
+def dataset_repository(name: str, configurations: Mapping[str, Configuration], **options: Any) -> Repository:
+    """Return a dataset of parquet files with the metadata that the hub keeps in README.md."""
+    import yaml
+    from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
+
+    files: dict[str, bytes] = {}
+    described, infos = [], []
+    for config, content in configurations.items():
+        sizes = SplitDict()
+        for split, rows in content.splits.items():
+            dataset = Dataset.from_list(rows, features=content.features)
+            buffer = io.BytesIO()
+            dataset.to_parquet(buffer)
+            files[f"{content.folder}/{split}-00000-of-00001.parquet"] = buffer.getvalue()
+            sizes.add(SplitInfo(split, num_bytes=dataset.data.nbytes, num_examples=len(rows)))
+        patterns = [{"split": split, "path": f"{content.folder}/{split}-*"} for split in content.splits]
+        described.append({"config_name": config, "data_files": patterns})
+        info = DatasetInfo(features=content.features, splits=sizes, config_name=config)
+        infos.append({"config_name": config, **info._to_yaml_dict()})
+    card = yaml.safe_dump({"configs": described, "dataset_info": infos}, sort_keys=False)
+    files["README.md"] = f"---\n{card}---\n\n# Rows of our own\n".encode()
+    return Repository("datasets", name, files, **options)
+
+
+def script_repository(name: str) -> Repository:
+    """Return a dataset of the old kind: a loading script, and no data files."""
+    script = f"{name.split('/')[-1]}.py"
+    return Repository("datasets", name, {"README.md": b"# A script\n", script: b"raise SystemExit('never run')\n"})
+
+
+def bare_repository(repository: Repository) -> Repository:
+    """Return a checkpoint as old ones are: weights as a pickle only."""
+    files = dict(repository.files)
+    files["pytorch_model.bin"] = files.pop("model.safetensors")
+    return Repository("models", f"{repository.id}-pickle", files)
+
+
+def _sentences(count: int, start: int = 0) -> Iterator[tuple[str, bool]]:
+    """Yield texts and whether each is a kind one; numbered, so that no two are equal."""
+    rows = tiny.toy_rows()
+    for number in range(start, start + count):
+        row = rows[number % len(rows)]
+        yield f"{row['text']}, on day {number}", row["label"] == "good"
+
+
+def glue() -> Repository:
+    """GLUE's sst2, mrpc and stsb: labels of the test splits hidden (-1), but for mrpc."""
+    from datasets import ClassLabel, Features, Value
+
+    index, text = Value("int32"), Value("string")
+
+    def sst2(count: int, start: int, hidden: bool = False) -> list[dict[str, Any]]:
+        return [
+            {"sentence": sentence, "label": -1 if hidden else int(kind), "idx": number}
+            for number, (sentence, kind) in enumerate(_sentences(count, start))
+        ]
+
+    def pairs(count: int, start: int, label: Any) -> list[dict[str, Any]]:
+        texts = list(_sentences(count + 1, start))
+        return [
+            {"sentence1": first, "sentence2": second, "label": label(number), "idx": number}
+            for number, ((first, _), (second, _)) in enumerate(zip(texts, texts[1:], strict=False))
+        ]
+
+    pair = {"sentence1": text, "sentence2": text}
+    mrpc = ClassLabel(names=["not_equivalent", "equivalent"])
+    return dataset_repository("nyu-mll/glue", {
+        "mrpc": Configuration("mrpc", Features({**pair, "label": mrpc, "idx": index}), {
+            "train": pairs(48, 0, lambda n: int(n % 3 > 0)), "validation": pairs(12, 100, lambda n: int(n % 3 > 0)),
+            "test": pairs(12, 200, lambda n: int(n % 3 > 0)),
+        }),
+        "sst2": Configuration(
+            "sst2", Features({"sentence": text, "label": ClassLabel(names=["negative", "positive"]), "idx": index}),
+            {"train": sst2(48, 0), "validation": sst2(12, 100), "test": sst2(12, 200, hidden=True)},
+        ),
+        "stsb": Configuration("stsb", Features({**pair, "label": Value("float32"), "idx": index}), {
+            "train": pairs(48, 0, lambda n: n % 26 / 5), "validation": pairs(12, 100, lambda n: n % 11 / 2),
+            "test": pairs(12, 200, lambda n: -1.0),
+        }),
+    })  # fmt: skip
+
+
+def go_emotions() -> Repository:
+    """GoEmotions: a list of class ids in each row of `simplified`, one 0/1 column a label in `raw`."""
+    from datasets import ClassLabel, Features, List, Value
+
+    def rows(count: int, start: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "text": sentence,
+                "labels": sorted({number % 28, number * 3 % 28}) if number % 2 else [number % 28],
+                "id": f"row{start + number}",
+            }
+            for number, (sentence, _) in enumerate(_sentences(count, start))
+        ]
+
+    simplified = Features({"text": Value("string"), "labels": List(ClassLabel(names=EMOTIONS)), "id": Value("string")})
+    raw = Features({"text": Value("string"), **{name: Value("int32") for name in EMOTIONS}})
+    flags = [{"text": "what a day", **{name: int(name == "joy") for name in EMOTIONS}}]
+    return dataset_repository("google-research-datasets/go_emotions", {
+        "raw": Configuration("raw", raw, {"train": flags}),
+        "simplified": Configuration("simplified", simplified, {
+            "train": rows(56, 0), "validation": rows(28, 100), "test": rows(28, 200),
+        }),
+    })  # fmt: skip
+
+
+def imdb() -> Repository:
+    """IMDb: train and test sorted by label, long texts, and an unlabelled split of which every label is -1."""
+    from datasets import ClassLabel, Features, Value
+
+    def rows(count: int, start: int, label: int | None = None) -> list[dict[str, Any]]:
+        long = [
+            {"text": f"{sentence}<br /><br />" * 12, "label": int(kind) if label is None else label}
+            for sentence, kind in _sentences(count, start)
+        ]
+        return sorted(long, key=lambda row: row["label"])
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
+    splits = {"train": rows(48, 0), "test": rows(12, 100), "unsupervised": rows(12, 200, -1)}
+    return dataset_repository("stanfordnlp/imdb", {"plain_text": Configuration("plain_text", features, splits)})
+
+
+def ag_news() -> Repository:
+    """AG News: four topics, no validation split."""
+    from datasets import ClassLabel, Features, Value
+
+    def rows(count: int, start: int) -> list[dict[str, Any]]:
+        return [{"text": text, "label": n % 4} for n, (text, _) in enumerate(_sentences(count, start))]
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=TOPICS)})
+    splits = {"train": rows(80, 0), "test": rows(12, 100)}
+    return dataset_repository("fancyzhx/ag_news", {"default": Configuration("data", features, splits)})
+
+
+def toxic_tweets() -> Repository:
+    """ToLD-Br: a list of categories by name, empty for a harmless tweet."""
+    from datasets import Features, List, Value
+
+    def rows(count: int, start: int) -> list[dict[str, Any]]:
+        return [
+            {"text": f"que dia é hoje? {text}", "label": sorted({SLURS[n % 6], SLURS[n * 5 % 6]} if n % 3 else [])}
+            for n, (text, _) in enumerate(_sentences(count, start))
+        ]
+
+    features = Features({"text": Value("string"), "label": List(Value("string"))})
+    splits = {"train": rows(60, 0), "test": rows(12, 100)}
+    return dataset_repository(
+        "mteb/BrazilianToxicTweetsClassification", {"default": Configuration("data", features, splits)}
+    )

@@ -1,0 +1,232 @@
+"""Each of these recipes has one mistake and must get one clear error, with its line and what to do instead."""
+
+import pytest
+
+from finetune.errors import FinetuneError
+from finetune.recipe.load import load_recipe
+
+HEAD = "task: text-classification\n"
+MODEL = "model: {name_or_path: a/b}\n"
+DATA = "dataset: {path: c/d}\n"
+START = HEAD + MODEL + DATA  # three lines: the mistake begins on line 4
+
+TRAINING = [
+    ("learing_rate: 2e-5", "training.learing_rate: unknown key; did you mean learning_rate?"),
+    ("learning_rate: fast",
+     "training.learning_rate: expected a number above 0 and at most 10, found the text 'fast'"),
+    ("learning_rate: -1", "training.learning_rate: expected a number above 0 and at most 10, found the number -1"),
+    ("learning_rate: 2e5",
+     "training.learning_rate: expected a number above 0 and at most 10, found the number 200000.0"),
+    ("learning_rate: .nan", "training.learning_rate: expected a number above 0 and at most 10, found the number nan"),
+    ("learning_rate: 2,5e-5",
+     "training.learning_rate: expected a number above 0 and at most 10, found the text '2,5e-5'; write 2.5e-5"),
+    ("learning_rate: [1e-5, 2e-5]", "training.learning_rate: expected a number above 0 and at most 10, found a list"),
+    ("learning_rate:",
+     "training.learning_rate: expected a number above 0 and at most 10, found nothing (null)"),
+    ("num_train_epochs: true", "training.num_train_epochs: expected a number above 0, found true"),
+    ("num_train_epochs: 0", "training.num_train_epochs: expected a number above 0, found the number 0"),
+    ("max_steps: 1_000",
+     "training.max_steps: expected a whole number at least 1 or null, found the text '1_000'; write 1000"),
+    ("per_device_train_batch_size: 2.5",
+     "training.per_device_train_batch_size: expected a whole number at least 1, found the number 2.5"),
+    ("warmup_steps: 1.5",
+     "training.warmup_steps: expected a whole number at least 0 or a number at least 0 and below 1, "
+     "found the number 1.5"),
+    ("warmup_ratio: 6", "training.warmup_ratio: expected a number at least 0 and below 1, found the number 6"),
+    ("group_by_length: yes", "training.group_by_length: expected true or false, found the text 'yes'"),
+    ("gradient_checkpointing: yes",
+     "training.gradient_checkpointing: expected true or false, found the text 'yes'; write true"),
+    ("mixed_precision: bf61", "training.mixed_precision: expected auto, no, bf16 or fp16, found the text 'bf61'; "
+     "did you mean bf16?"),
+    ("eval_strategy: false", "training.eval_strategy: expected no, epoch or steps, found false; did you mean no?"),
+    ("lr_scheduler_type: warmup_stable_decay",
+     "training.lr_scheduler_type: warmup_stable_decay is not available in this version; expected linear, cosine, "
+     "cosine_with_restarts, polynomial, constant, constant_with_warmup or inverse_sqrt"),
+    ("class_weights: [1, -2]",
+     "training.class_weights: expected balanced, a list of numbers above 0 or null, found the number -2 as item 2"),
+    ("seed: -1", "training.seed: expected a whole number from 0 to 4294967295, found the number -1"),
+    ("seeds: [1, 2]", "training.seeds: not available in this version; leave it out"),
+    ("fp16: true", "training.fp16: unknown key; write training.mixed_precision: fp16"),
+    ("max_length: 12", "training.max_length: unknown key; did you mean preprocessing.max_length?"),
+    ("metric_for_best_model: eval_acuracy",
+     "training.metric_for_best_model: eval_acuracy is not scored; did you mean accuracy?"),
+    ("{eval_strategy: no, load_best_model_at_end: true}",
+     "training.load_best_model_at_end: needs evaluations during training, but eval_strategy is no"),
+    ("{eval_strategy: no, early_stopping_patience: 2}",
+     "training.early_stopping_patience: needs evaluations during training, but eval_strategy is no"),
+    ("[1, 2]", "training: expected a mapping (indented lines of key: value), found a list"),
+]  # fmt: skip
+
+SECTIONS = [
+    ("learning_rate: 1e-5", "learning_rate: unknown key at top level; did you mean training.learning_rate?"),
+    ("learing_rate: 1e-5", "learing_rate: unknown key at top level; did you mean training.learning_rate?"),
+    ("seed: 1", "seed: unknown key at top level; did you mean dataset.seed or training.seed?"),
+    ("training.seed: 1", "training.seed: unknown key; write seed: inside training:"),
+    ("trainig: {seed: 1}", "trainig: unknown key; did you mean training?"),
+    ("colour: red", "colour: unknown key at top level"),
+    ("lora_r: 8", "lora_r (peft.r): not available in this version; leave it out"),
+    ("peft: {method: lora}", "peft: not available in this version; leave it out"),
+    ("name: a/b", "name: expected a text that can name a folder: no spaces, slashes or wildcards, "
+     "at most 80 characters or null, found the text 'a/b'"),
+    ("name: 2024", "name: expected a text that can name a folder: no spaces, slashes or wildcards, "
+     "at most 80 characters or null, found the number 2024; put it in quotes"),
+    ("tags: fast", "tags: expected a list of texts, found the text 'fast'"),
+    ("output_dir: ${HOME}/runs",
+     "output_dir: variables and ~ are not expanded in a recipe: '${HOME}/runs'; write the path out, "
+     "or give it on the command line"),
+    ("evaluation: {metrics: [acc]}", "evaluation.metrics: unknown metric acc; did you mean accuracy?"),
+    ("evaluation: {metrics: [macro_f1]}", "evaluation.metrics: unknown metric macro_f1; did you mean f1_macro?"),
+    ("evaluation: {baselines: [zero_shot]}",
+     "evaluation.baselines: zero_shot is not available in this version; leave it out"),
+    ("evaluation: {baselines: [majorty]}",
+     "evaluation.baselines: expected a list of majority, untrained, zero_shot or few_shot, "
+     "found the text 'majorty' as item 1; did you mean majority?"),
+    ("emissions: {country_iso_code: br}",
+     "emissions.country_iso_code: expected three upper-case letters, as BRA or null, found the text 'br'"),
+    ("emissions: {region: quebec}",
+     "emissions.region: a region needs its country; give emissions.country_iso_code too"),
+    ("emissions: {pue: 0.9}", "emissions.pue: expected a number at least 1, found the number 0.9"),
+    ("emissions: {max_energy_kwh: 1}", "emissions.max_energy_kwh: not available in this version; leave it out"),
+    ("hub: {push_to_hub: true}", "hub.push_to_hub: not available in this version; leave it out"),
+    ("preprocessing: {packing: true}", "preprocessing.packing: not available in this version; leave it out"),
+]  # fmt: skip
+
+WHOLE = [
+    (MODEL + DATA, "1: task: missing; for example task: text-classification"),
+    (HEAD + DATA, "1: model.name_or_path: missing; for example name_or_path: distilbert/distilbert-base-uncased"),
+    (HEAD + "model:\n  revision: main\n" + DATA,
+     "2: model.name_or_path: missing; for example name_or_path: distilbert/distilbert-base-uncased"),
+    (HEAD + MODEL, "1: dataset.path: missing; give a hub id, a file, a folder or package:, or dataset.data_files"),
+    ("task: text-clasification\n" + MODEL + DATA,
+     "1: task: unknown task 'text-clasification'; did you mean text-classification?"),
+    ("task: token-classification\n" + MODEL + DATA,
+     "1: task: token-classification is not available in this version, which has text-classification"),
+    ("task: cooking\n" + MODEL + DATA, "1: task: unknown task 'cooking'; this version has text-classification"),
+    (HEAD + "model: {name_or_path: ''}\n" + DATA,
+     "2: model.name_or_path: expected a text, not empty, found the text ''"),
+    (HEAD + "model: {name_or_path: a/b, freeze: 0}\n" + DATA,
+     "2: model.freeze: expected none, embeddings, backbone or a whole number at least 1, found the number 0"),
+    (HEAD + "model: {name_or_path: a/b, freeze: embedings}\n" + DATA,
+     "2: model.freeze: expected none, embeddings, backbone or a whole number at least 1, found the text 'embedings'; "
+     "did you mean embeddings?"),
+    (HEAD + "model: {name_or_path: a/b, dtype: bfloat16}\n" + DATA,
+     "2: model.dtype: bfloat16 is not available in this version; leave it out"),
+    (HEAD + "model: {name_or_path: 'not a name'}\n" + DATA,
+     "2: model.name_or_path: 'not a name' is neither a hub id (owner/name), a path nor "
+     "package:<python package>/<folder>"),
+    (HEAD + "model: {name_or_path: ./models/tinny}\n" + DATA,
+     "2: model.name_or_path: {folder}/models/tinny does not exist; did you mean {folder}/models/tiny?"),
+    (HEAD + "model: {name_or_path: models/empty}\n" + DATA,
+     "2: model.name_or_path: {folder}/models/empty holds no config.json; expected the folder of a checkpoint"),
+    (HEAD + "model: {name_or_path: data/train.csv}\n" + DATA,
+     "2: model.name_or_path: {folder}/data/train.csv is a file; expected the folder of a checkpoint"),
+    (HEAD + "model: {name_or_path: package:no_such_package/model}\n" + DATA,
+     "2: model.name_or_path: package:no_such_package/model: the Python package no_such_package is not installed "
+     "(pip install no-such-package)"),
+    (HEAD + "model: {name_or_path: package:yaml/../pip}\n" + DATA,
+     "2: model.name_or_path: package:yaml/../pip: the path leaves the package yaml "
+     "(Name a folder inside the package.)"),
+    (HEAD + MODEL + "dataset:\n  path: data/trian.csv\n",
+     "4: dataset.path: {folder}/data/trian.csv does not exist; did you mean {folder}/data/train.csv?"),
+    (HEAD + MODEL + "dataset:\n  path: ~/train.csv\n",
+     "4: dataset.path: variables and ~ are not expanded in a recipe: '~/train.csv'; write the path out, "
+     "or give it on the command line"),
+    (HEAD + MODEL + "dataset:\n  path: csv\n",
+     "4: dataset.path: csv names a format; say which files in dataset.data_files"),
+    (HEAD + MODEL + "dataset:\n  data_files:\n    train: data/train.csv\n    test: data/missing*.csv\n",
+     "6: dataset.data_files.test: no file fits {folder}/data/missing*.csv"),
+    (HEAD + MODEL + "dataset:\n  data_files: {train: data/train.csv}\n  splits: {test: test}\n",
+     "4: dataset.data_files: no files for the test split (test); it has train"),
+    (HEAD + MODEL + "dataset:\n  data_files: data/train.csv\n",
+     "4: dataset.data_files: expected a mapping (key: value) or null, found the text 'data/train.csv'"),
+    (HEAD + MODEL + "dataset:\n  path: data/train.csv\n  data_files: {train: data/train.csv}\n",
+     "5: dataset.data_files: given besides dataset.path, which is on this machine; keep one of the two"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  columns:\n    txt: sentence\n",
+     "6: dataset.columns.txt: unknown role; did you mean text?"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  columns:\n    sentence: text\n",
+     "6: dataset.columns.sentence: unknown role; did you mean text: sentence?"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  columns:\n    audio: file\n",
+     "6: dataset.columns.audio: unknown role; text-classification has text, text_pair and label"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  columns:\n    text: [a, b]\n",
+     "6: dataset.columns.text: takes the name of one column, found a list of 2"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  columns:\n    text: 3\n",
+     "6: dataset.columns.text: expected a text or a list of texts, found the number 3; put it in quotes"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  columns:\n    text: a\n    label: a\n",
+     "7: dataset.columns.label: the column a already plays text"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  validation_size: 20\n",
+     "5: dataset.validation_size: expected a number above 0 and below 1 or null, found the number 20"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  validation_size: 20%\n",
+     "5: dataset.validation_size: expected a number above 0 and below 1 or null, found the text '20%'; write 0.2"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  validation_size: 0.2\n  splits:\n    validation: dev\n",
+     "5: dataset.validation_size: holds rows of train out, but dataset.splits.validation names dev; keep one"),
+    (HEAD + MODEL + "dataset:\n  path: c/d\n  streaming: true\n",
+     "5: dataset.streaming: not available in this version; leave it out"),
+    (START + "dataset_name: e/f\n",
+     "4: dataset_name (dataset.path): sets the same as dataset.path on line 3; keep one"),
+    (START + "training:\n  lr: 1e-5\n  learning_rate: 2e-5\n",
+     "6: training.learning_rate: sets the same as training.lr on line 5; keep one"),
+    (HEAD + MODEL + "dataset: {path: c/d, problem_type: regression}\ntraining:\n  class_weights: balanced\n",
+     "5: training.class_weights: a regression has no classes to weight; leave it out"),
+    (HEAD + MODEL + "dataset: {path: c/d, problem_type: regression}\ntraining:\n  label_smoothing_factor: 0.1\n",
+     "5: training.label_smoothing_factor: needs one label a row, but problem_type is regression"),
+    (HEAD + MODEL + "dataset: {path: c/d, problem_type: regression}\nevaluation:\n  metrics: [accuracy]\n",
+     "5: evaluation.metrics: accuracy is not a metric of regression, which has pearson, spearman, mse and mae"),
+    (HEAD + MODEL + "dataset: {path: c/d, problem_type: regression}\ntraining:\n  metric_for_best_model: accuracy\n",
+     "5: training.metric_for_best_model: accuracy is not scored; this recipe scores pearson, spearman, mse and mae"),
+]  # fmt: skip
+
+YAML = [
+    ("", ": is empty; finetune init writes a first recipe"),
+    ("# only a comment\n", ": is empty; finetune init writes a first recipe"),
+    ("- task\n", "1: expected a mapping (lines of key: value), found a list"),
+    ("text-classification\n", "1: expected a mapping (lines of key: value), found the text 'text-classification'"),
+    (START + "training:\n\tseed: 1\n", "5: not YAML: a tab cannot indent; use spaces"),
+    (START + "task: text-classification\n", "4: the key task is already on line 1; keep one"),
+    (START + "training: {seed: 1, seed: 2}\n", "4: the key seed is already on line 4; keep one"),
+    (START + "training: &t {seed: 1}\n",
+     "4: anchors and aliases (&t, *t) are not part of a recipe; write the value out"),
+    (START + "training:\n  <<: {seed: 1}\n", "5: merge keys (<<) are not part of a recipe; write the settings out"),
+    (START + "name: !!python/object:os.system x\n",
+     "4: tags (tag:yaml.org,2002:python/object:os.system) are not part of a recipe; write the plain value"),
+    (START + "---\ntask: x\n", "4: a second document begins here (---); a recipe is one document"),
+    (START + "tags: " + "[" * 40 + "]" * 40 + "\n", "4: nested more than 12 levels deep; a recipe needs four"),
+    (START + "tags: " + "[" * 20000 + "\n", "4: nested more than 12 levels deep; a recipe needs four"),
+    (START + "? [a, b]\n: 1\n", "4: a key must be a word, not a list or a mapping"),
+    (START + "training:\n  seed 1\n  max_steps: 2\n", "6: not YAML: a colon is missing on the line above (seed 1)"),
+    (START + "training:\n  seed: 1\n   max_steps: 2\n",
+     "6: not YAML: a second ': ' in this line, or the wrong indentation; put texts that hold ': ' in quotes"),
+    (START + "training:\n    seed: 1\n  max_steps: 2\n",
+     "6: not YAML: the indentation does not fit the lines above"),
+    (START + "tags: [a, *.csv]\n",
+     "4: not YAML: a value that begins with * or & must be in quotes, as in '*.csv'"),
+    (START + "name: a\x07b\n", "4: the character U+0007 is not allowed in YAML"),
+]  # fmt: skip
+
+
+def refused(text, folder, overrides=()):
+    (folder / "recipe.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(FinetuneError) as caught:
+        load_recipe("recipe.yaml", overrides)
+    return caught.value.message.splitlines()
+
+
+@pytest.mark.parametrize(("line", "message"), TRAINING)
+def test_bad_recipe_training(line, message, folder):
+    flow = line.startswith(("{", "["))
+    text = START + (f"training: {line}\n" if flow else f"training:\n  {line}\n")
+    assert refused(text, folder) == [f"recipe.yaml:{4 if flow else 5}: {message}"]
+
+
+@pytest.mark.parametrize(("line", "message"), SECTIONS)
+def test_bad_recipe_sections(line, message, folder):
+    assert refused(f"{START}{line}\n", folder) == [f"recipe.yaml:4: {message}"]
+
+
+@pytest.mark.parametrize(("text", "message"), WHOLE)
+def test_bad_recipe_whole(text, message, folder):
+    assert refused(text, folder) == ["recipe.yaml:" + message.replace("{folder}", str(folder))]
+
+
+@pytest.mark.parametrize(("text", "message"), YAML)
+def test_bad_recipe_yaml(text, message, folder):
+    assert refused(text, folder) == ["recipe.yaml" + message if message[0] == ":" else f"recipe.yaml:{message}"]

@@ -1,0 +1,237 @@
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.errors import FinetuneError
+from finetune.runs.compare import compare_runs
+from finetune.runs.comparison import Grid, comparison_to_json, score_difference
+from finetune.runs.record import Score, list_runs
+from tests.runs.builders import STORED, make_emissions, make_run
+
+FRANCE = Grid("FRA", 56.0, "a table")
+
+
+def row_of(comparison, run_id):
+    return next(row for row in comparison.rows if row.run.run_id == run_id)
+
+
+def front(comparison):
+    return comparison_to_json(comparison)["pareto"]
+
+
+def test_compare_puts_the_best_score_first_and_shows_what_differs():
+    good = make_run("good", 0.9, recipe={"model": {"init": "pretrained"}, "training": {"seed": 1}, "name": "x"})
+    bad = make_run("bad", 0.4, recipe={"model": {"init": "scratch"}, "training": {"seed": 1}, "name": "y"})
+    comparison = compare_runs([bad, good])
+    assert [row.run.run_id for row in comparison.rows] == ["good", "bad"]
+    assert comparison.keys == ("model.init",)
+    assert [row.differences for row in comparison.rows] == [{"model.init": "pretrained"}, {"model.init": "scratch"}]
+
+
+def test_compare_takes_lower_as_better_where_the_record_says_so():
+    def with_loss(run_id, value):
+        main = {"name": "mse", "value": value, "low": value - 0.01, "high": value + 0.01, "n": 9, "split": "test"}
+        return make_run(run_id, main_metric={**main, "greater_is_better": False}, metrics={}, kwh={"gpu": value})
+
+    comparison = compare_runs([with_loss("bad", 0.9), with_loss("good", 0.1)])
+    assert [row.run.run_id for row in comparison.rows] == ["good", "bad"]
+    assert front(comparison) == ["good"]
+    assert row_of(comparison, "good").delta.score.value == pytest.approx(-0.8)
+
+
+def test_compare_score_difference_is_newcombes_interval():
+    # Newcombe 1998, method 10, example: 56/70 - 48/80 = 0.2, interval 0.0524 to 0.3339,
+    # from the Wilson intervals 0.6921–0.8772 and 0.4905–0.7005.
+    found = score_difference(Score(0.8, 0.6921, 0.8772, 70), Score(0.6, 0.4905, 0.7005, 80))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2 - 0.1472, 0.2 + 0.1340), abs=6e-4)
+    assert found.is_distinguished
+    assert not score_difference(Score(0.8), Score(0.6, 0.5, 0.7)).is_distinguished
+
+
+def test_compare_front_needs_both_differences_beyond_doubt():
+    best = make_run("best", 0.9, kwh={"gpu": 1.0})
+    worse_and_dearer = make_run("beaten", 0.7, kwh={"gpu": 2.0})
+    same_score = make_run("same-score", 0.89, kwh={"gpu": 2.0})
+    same_energy = make_run("same-energy", 0.7, kwh={"gpu": 1.04})
+    elsewhere = make_run("elsewhere", 0.7, kwh={"gpu": 1.15}, machine="boot-2")
+    comparison = compare_runs([best, worse_and_dearer, same_score, same_energy, elsewhere])
+    assert front(comparison) == ["best", "same-score", "elsewhere", "same-energy"]
+    assert row_of(comparison, "beaten").dominated_by == "best"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"emissions": {}}, "energy not measured"),
+        ({"emissions": {"energy_kwh": None, "complete": False}}, "energy not measured"),
+        ({"emissions": make_emissions({"gpu": 0.01}, complete=False, energy_kwh_high=None)}, "lower bound"),
+        ({"emissions": make_emissions({"gpu": 0.01}, shared_with=["other-run"])}, "shared the machine with other-run"),
+        ({"status": "interrupted", "emissions": make_emissions({"gpu": 0.01})}, "interrupted: not a whole run"),
+        ({"status": "failed", "emissions": make_emissions({"gpu": 0.01})}, "failed: not a whole run"),
+    ],
+)
+def test_compare_never_ranks_energy_that_is_not_wholly_known(fields, reason):
+    unknown, known = make_run("unknown", 0.99, **fields), make_run("known", 0.5, kwh={"gpu": 1.0})
+    comparison = compare_runs([unknown, known], sort="energy_kwh")
+    assert front(comparison) == ["known"]
+    assert [row.run.run_id for row in comparison.rows] == ["known", "unknown"]
+    row = row_of(comparison, "unknown")
+    assert reason in " ".join(row.not_ranked)
+    assert row.dominated_by is None
+    assert any("unknown is not ranked by energy" in note and reason in note for note in comparison.notes)
+    other = row.delta or row_of(comparison, "known").delta
+    assert other.energy is None
+    assert other.marginal_g_per_point is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": {"path": "data.csv", "fingerprint": "f2"}},
+        {"dataset": {"path": "data.csv"}},
+        {"main_metric": {"name": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 500, "split": "validation"}},
+        {"main_metric": {"name": "f1_macro", "value": 0.5, "low": 0.4, "high": 0.6, "n": 500, "split": "test"}},
+        {"main_metric": {"name": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 100, "split": "test"}},
+    ],
+)
+def test_compare_does_not_rank_other_data_splits_rows_or_metrics_together(change):
+    ours, theirs = make_run("a", 0.9, kwh={"gpu": 1.0}), make_run("b", 0.5, kwh={"gpu": 9.0}, **change)
+    comparison = compare_runs([ours, theirs], baseline=ours)
+    assert [run_set.name for run_set in comparison.sets] == ["A", "B"]
+    assert front(comparison) == ["a", "b"]
+    assert row_of(comparison, "b").delta.score is None
+    assert any("not ranked together" in note for note in comparison.notes)
+
+
+def test_compare_gives_marginal_grams_per_point_of_score_gained():
+    ours, base = make_run("a", 0.9, kwh={"gpu": 3.0}), make_run("b", 0.7, kwh={"gpu": 1.0})
+    # 2 kWh more at 100 g/kWh for 20 points; on the French grid at 56 g/kWh.
+    assert row_of(compare_runs([ours, base]), "a").delta.marginal_g_per_point == pytest.approx(200 / 20)
+    assert row_of(compare_runs([ours, base], grid=FRANCE), "a").delta.marginal_g_per_point == pytest.approx(112 / 20)
+    noisy = make_run("a", 0.71, kwh={"gpu": 3.0})
+    assert row_of(compare_runs([noisy, base], baseline=base), "a").delta.marginal_g_per_point is None
+    assert row_of(compare_runs([ours, base], baseline=ours), "b").delta.marginal_g_per_point is None
+
+
+def test_compare_takes_no_difference_of_grams_from_two_grids():
+    other = make_emissions({"gpu": 1.0}, carbon_intensity={"g_per_kwh": 500.0, "scope": "life-cycle"})
+    ours, theirs = make_run("a", 0.9, emissions=other), make_run("b", 0.5)
+    comparison = compare_runs([ours, theirs])
+    assert row_of(comparison, "a").delta.emissions_g is None
+    assert any("--grid" in note for note in comparison.notes)
+    assert row_of(compare_runs([ours, theirs], grid=FRANCE), "a").delta.emissions_g is not None
+
+
+def test_compare_on_one_grid_equal_energy_gives_equal_grams():
+    pue = make_emissions({"gpu": 1.0}, pue=1.5, emissions_g=900.0, carbon_intensity={"g_per_kwh": 600.0})
+    comparison = compare_runs([make_run("a", emissions=pue), make_run("b", kwh={"gpu": 1.0})], grid=FRANCE)
+    assert [row.emissions_g_on_grid for row in comparison.rows] == [56.0, 56.0]
+    assert any("not new evidence" in note for note in comparison.notes)
+
+
+def test_compare_by_another_metric_and_split():
+    def with_metrics(run_id, accuracy, f1):
+        scores = {"accuracy": {"value": accuracy}, "f1_macro": {"value": f1}}
+        return make_run(run_id, accuracy, metrics={"validation": scores})
+
+    runs = [with_metrics("a", 0.9, 0.1), with_metrics("b", 0.8, 0.7)]
+    for metric in ("f1_macro", "validation.f1_macro"):
+        assert [row.run.run_id for row in compare_runs(runs, metric).rows] == ["b", "a"]
+    with pytest.raises(FinetuneError, match="did you mean f1_macro"):
+        compare_runs(runs, "f1_makro")
+    with pytest.raises(FinetuneError, match=r"test\.f1_macro: none of these"):
+        compare_runs(runs, "test.f1_macro")
+
+
+@pytest.mark.parametrize("sort", ["energy_kwh", "duration_s", "name", "training.learning_rate", "ranked_energy_kwh"])
+def test_compare_sorts_by_any_column_with_missing_values_last(sort):
+    def run_of(name, kwh, rate):
+        emissions = make_emissions({"gpu": kwh}, duration_s=kwh * 100)
+        return make_run(name, 0.5, emissions=emissions, recipe={"training": {"learning_rate": rate}})
+
+    runs = [run_of("c", 3.0, None), run_of("a", 1.0, 1e-5), run_of("b", 2.0, 3e-5)]
+    assert [row.run.run_id for row in compare_runs(runs, sort=sort).rows] == ["a", "b", "c"]
+
+
+def test_compare_names_the_column_that_was_meant():
+    with pytest.raises(FinetuneError, match="did you mean energy_kwh"):
+        compare_runs([make_run()], sort="energy_kw")
+
+
+def test_compare_the_default_baseline_of_two_runs_is_the_lower_scored_one():
+    comparison = compare_runs([make_run("a", 0.9), make_run("b", 0.5)])
+    assert comparison.baseline.run_id == "b"
+    assert compare_runs([make_run("a"), make_run("b"), make_run("c")]).baseline is None
+
+
+def test_compare_takes_in_a_baseline_that_was_not_named_and_no_run_twice():
+    a, b, base = make_run("a"), make_run("b"), make_run("base", 0.1)
+    comparison = compare_runs([a, a, b], baseline=base)
+    assert sorted(row.run.run_id for row in comparison.rows) == ["a", "b", "base"]
+    assert row_of(comparison, "base").delta is None
+
+
+scores = st.sampled_from([0.2, 0.5, 0.52, 0.9, None])
+energies = st.sampled_from([0.001, 0.00103, 0.002, 0.01, None])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    cells=st.lists(st.tuples(scores, energies, st.sampled_from(["boot-1", "boot-2"])), min_size=1, max_size=7),
+    seed=st.integers(),
+)
+def test_compare_is_free_of_order_and_its_front_is_right(cells, seed):
+    runs = []
+    for number, (score, kwh, machine) in enumerate(cells):
+        run = make_run(
+            f"r{number}", score or 0.5, emissions={} if kwh is None else make_emissions({"gpu": kwh}, machine)
+        )
+        runs.append(run if score is not None else replace(run, main_metric={}, metrics={}))
+    shuffled = random.Random(seed).sample(runs, len(runs))
+    comparison = compare_runs(runs)
+    assert comparison_to_json(comparison) == comparison_to_json(compare_runs(shuffled))
+    for row, (score, kwh, machine) in ((row_of(comparison, f"r{n}"), cell) for n, cell in enumerate(cells)):
+        spread = {True: 1.05, False: 1.05 * 1.1 / 0.9}
+        beaten = (
+            score is not None
+            and kwh is not None
+            and any(
+                # Intervals are ±0.02 each: scores are distinguished when more than 0.0283 apart.
+                None not in (other_score, other_kwh)
+                and other_score - score > 0.0283
+                and other_kwh / kwh * spread[other_machine == machine] < 1
+                for other_score, other_kwh, other_machine in cells
+            )
+        )
+        assert row.on_front == (score is not None and kwh is not None and not beaten)
+
+
+def test_compare_differences_are_antisymmetric():
+    a, b = make_run("a", 0.9, kwh={"gpu": 3.0, "ram": 1.0}), make_run("b", 0.7, kwh={"gpu": 1.0, "ram": 1.0})
+    forth = row_of(compare_runs([a, b], baseline=b), "a").delta
+    back = row_of(compare_runs([a, b], baseline=a), "b").delta
+    assert (forth.score.value, forth.score.low, forth.score.high) == pytest.approx(
+        (-back.score.value, -back.score.high, -back.score.low)
+    )
+    assert (forth.energy.low, forth.energy.high) == pytest.approx((1 / back.energy.high, 1 / back.energy.low))
+    assert forth.emissions_g == -back.emissions_g
+
+
+def test_compare_stored_runs_that_did_not_finish_are_shown_last_and_not_ranked():
+    comparison = compare_runs(list_runs(STORED)[0])
+    assert [row.run.status for row in comparison.rows[-2:]] == ["failed", "interrupted"]
+    assert not any(row.on_front for row in comparison.rows[-2:])
+
+
+def test_compare_a_thousand_runs_without_trying_every_pair():
+    generator = random.Random(0)
+    runs = [make_run(f"r{n:04}", generator.random(), kwh={"gpu": generator.uniform(1, 9)}) for n in range(1000)]
+    comparison = compare_runs(runs)
+    on_front = [row for row in comparison.rows if row.on_front]
+    assert len(comparison.rows) == 1000
+    assert 0 < len(on_front) < 200
+    best = max(runs, key=lambda run: run.main_score().value)
+    assert best.run_id in {row.run.run_id for row in on_front}

@@ -1,0 +1,102 @@
+from dataclasses import replace
+from pathlib import Path
+
+from finetune.runs.compare import compare_runs
+from finetune.runs.compare_report import comparison_csv, comparison_markdown, comparison_text
+from finetune.runs.record import list_runs, read_run
+from finetune.runs.report import closing_panel, list_table, total_energy
+from finetune.runs.show import show_text
+from tests.runs.builders import QUICKSTART, STORED, make_emissions, make_run
+
+
+def test_report_closing_panel_has_scores_before_and_after_energy_time_and_what_to_type(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    directory = Path("runs") / QUICKSTART.name
+    (directory / "model").mkdir(parents=True)
+    panel = closing_panel(replace(read_run(QUICKSTART), directory=directory))
+    assert panel.splitlines() == [
+        "quickstart: completed",
+        "─────────────────────",
+        "score   accuracy on test: 0.950 [0.915–0.971] (240 rows)",
+        "before  majority class 0.167 [0.125–0.219], untrained model 0.163 [0.121–0.214]",
+        "energy  0.000309 kWh = 0.309 Wh, band 0.0928–0.704 Wh (cpu modelled, ram assumed)",
+        "CO2e    0.0304 g (98.3 g/kWh, BRA, Ember via codecarbon 2023, life-cycle, from the recipe)",
+        "time    41 s",
+        "model   runs/quickstart-20260901T120000Z-a1b2c3/model",
+        "next    finetune predict a1b2c3 FILE",
+        "        finetune show a1b2c3",
+        "        finetune compare",
+    ]
+
+
+def test_report_closing_panel_of_a_run_without_any_reading_never_says_zero():
+    panel = closing_panel(make_run(emissions={"energy_kwh": None, "emissions_g": None, "duration_s": 5.0}))
+    assert "energy  not measured" in panel
+    assert "CO2e    not measured" in panel
+
+
+def test_report_closing_panel_says_how_the_place_is_known_and_what_is_a_lower_bound():
+    panel = closing_panel(read_run(STORED / "sst2-20260903T100000Z-77aa77"))
+    assert "energy  at least 0.00271 kWh" in panel
+    assert "gpu not measured" in panel
+    assert "world average" in panel
+    assert "--country names it" in panel
+
+
+def test_report_closing_panel_of_an_interrupted_run_tells_how_to_go_on():
+    panel = closing_panel(read_run(STORED / "banking77-20260902T090000Z-1e1e1e"))
+    assert "next    finetune run --resume" in panel
+
+
+def test_report_total_counts_failed_runs_and_says_what_is_missing():
+    runs = [
+        make_run("a", emissions=make_emissions({"gpu": 1.0})),
+        make_run("b", emissions=make_emissions({"gpu": 2.0}, complete=False), status="failed"),
+        make_run("c", emissions={}),
+        make_run("d", emissions=make_emissions({"gpu": 4.0}, shared_with=["a"])),
+    ]
+    assert total_energy(runs) == {
+        "runs": 4, "energy_kwh": 7.0, "emissions_g": 700.0, "without_reading": 1, "incomplete": 1, "shared": 1,
+    }  # fmt: skip
+    assert total_energy([make_run(emissions={})])["energy_kwh"] is None
+
+
+def test_report_every_text_fits_its_width_and_is_the_same_twice():
+    runs = list_runs(STORED)[0]
+    comparison = compare_runs(runs)
+    for width in (100, 140, 200):
+        texts = [comparison_text(comparison, width), list_table(runs, width), show_text(runs[0], width, timeline=True)]
+        assert texts == [
+            comparison_text(comparison, width),
+            list_table(runs, width),
+            show_text(runs[0], width, timeline=True),
+        ]
+        assert max(len(line) for text in texts for line in text.splitlines()) <= width + 10
+        assert not any(line != line.rstrip() for text in texts for line in text.splitlines())
+
+
+def test_report_differences_that_do_not_fit_the_table_stand_below_it():
+    long = [
+        make_run(name, recipe={"model": {"name_or_path": name * 9}, "training": {"seed": seed}})
+        for name, seed in (("a", 1), ("b", 2))
+    ]
+    narrow, wide = (comparison_text(compare_runs(long), width) for width in (75, 160))
+    assert "model.name_or_path: aaaaaaaaa · bbbbbbbbb" in narrow
+    assert "Also different" not in wide
+
+
+def test_report_markdown_and_csv_have_a_line_a_run():
+    comparison = compare_runs(list_runs(STORED)[0])
+    table = [line for line in comparison_markdown(comparison).splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(comparison.rows)
+    assert len({line.count("|") - line.count("\\|") for line in table}) == 1
+    lines = comparison_csv(comparison).splitlines()
+    assert len(lines) == 1 + len(comparison.rows)
+    assert lines[0].startswith("run_id,name,status")
+
+
+def test_report_shows_records_that_say_almost_nothing():
+    bare = make_run(emissions={}, metrics={}, main_metric={}, dataset={}, hardware={}, timeline=({},))
+    assert "the run was not evaluated" in show_text(bare, 100, timeline=True)
+    assert "not measured" in comparison_text(compare_runs([bare]), 100)
+    assert "a" in list_table([bare], 100)

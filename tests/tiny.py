@@ -1,0 +1,193 @@
+"""Tiny random checkpoints of every family, made on the spot; what loads them is the real code."""
+
+import random
+from pathlib import Path
+
+FAMILIES = ("openai-gpt", "gpt2", "gpt_neo", "opt", "bert", "distilbert", "bart", "t5")
+
+# Words of the toy task: the label is decided by the content word, so a model can learn it and a bag of rows can be
+# held out. Written for the tests.
+GOOD = ["lovely", "bright", "cheerful", "splendid", "superb", "charming", "delightful", "pleasant"]
+BAD = ["awful", "gloomy", "dreadful", "horrid", "terrible", "nasty", "dismal", "rotten"]
+FRAMES = (
+    "what a {} day it was",
+    "the meal seemed {} to everyone",
+    "her answer sounded {}",
+    "we spent a {} evening there and came home late",
+    "{} weather again",
+    "my brother called the film {} twice",
+)
+
+
+def toy_rows() -> list[dict[str, str]]:
+    """Return 96 texts with the label good or bad, in a fixed mixed order: each frame and word is seen in training."""
+    words = [(word, "good") for word in GOOD] + [(word, "bad") for word in BAD]
+    rows = [{"text": frame.format(word), "label": label} for frame in FRAMES for word, label in words]
+    random.Random(2).shuffle(rows)
+    return rows
+
+
+def _texts() -> list[str]:
+    return [row["text"] for row in toy_rows()]
+
+
+def _wordpiece():
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(_texts(), trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", tokenizer.token_to_id("[CLS]")), ("[SEP]", tokenizer.token_to_id("[SEP]"))],
+    )
+    return tokenizer, {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+
+
+def _byte_bpe(special: dict[str, str], ends: bool):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    names = list(dict.fromkeys(special.values()))
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=names, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    if ends:
+        first, last = special["bos_token"], special["eos_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{first} $A {last}",
+            pair=f"{first} $A {last} {last} $B {last}",
+            special_tokens=[(name, tokenizer.token_to_id(name)) for name in (first, last)],
+        )
+    return tokenizer, special
+
+
+def _plain_bpe():
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], end_of_word_suffix="</w>")
+    tokenizer.train_from_iterator(_texts(), trainer)
+    return tokenizer, {"unk_token": "<unk>"}
+
+
+def _unigram():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    tokenizer.train_from_iterator(
+        _texts(), trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return tokenizer, {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+
+
+def _tokenizer(family: str):
+    if family in {"bert", "distilbert"}:
+        return _wordpiece()
+    if family == "t5":
+        return _unigram()
+    if family == "openai-gpt":
+        return _plain_bpe()
+    if family == "bart":
+        special = {
+            "bos_token": "<s>",
+            "pad_token": "<pad>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "mask_token": "<mask>",
+        }
+        return _byte_bpe(special, ends=True)
+    if family == "opt":
+        return _byte_bpe(
+            {"bos_token": "</s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "</s>"}, ends=False
+        )
+    end = "<|endoftext|>"
+    return _byte_bpe({"bos_token": end, "eos_token": end, "unk_token": end}, ends=False)
+
+
+def _config(family: str, tokenizer, dropout: float):
+    import transformers as t
+
+    vocab, pad, eos, bos = (
+        len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id,
+    )  # fmt: skip
+    width, layers, heads, inner, positions = 32, 2, 2, 64, 64
+    if family == "bert":
+        return t.BertConfig(
+            vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=inner, max_position_embeddings=positions, pad_token_id=pad,
+            hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+        )  # fmt: skip
+    if family == "distilbert":
+        return t.DistilBertConfig(
+            vocab_size=vocab, dim=width, n_layers=layers, n_heads=heads, hidden_dim=inner, pad_token_id=pad,
+            max_position_embeddings=positions, dropout=dropout, attention_dropout=dropout, seq_classif_dropout=dropout,
+        )  # fmt: skip
+    if family in {"gpt2", "openai-gpt"}:
+        cls = t.GPT2Config if family == "gpt2" else t.OpenAIGPTConfig
+        ends = {"bos_token_id": bos, "eos_token_id": eos} if family == "gpt2" else {}
+        return cls(
+            vocab_size=vocab, n_embd=width, n_layer=layers, n_head=heads, n_positions=positions,
+            resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout, summary_first_dropout=dropout, **ends,
+        )  # fmt: skip
+    if family == "gpt_neo":
+        return t.GPTNeoConfig(
+            vocab_size=vocab, hidden_size=width, num_layers=layers, num_heads=heads, intermediate_size=inner,
+            max_position_embeddings=positions, attention_types=[[["global", "local"], 1]], window_size=16,
+            bos_token_id=bos, eos_token_id=eos, resid_dropout=dropout, embed_dropout=dropout, attention_dropout=dropout,
+        )  # fmt: skip
+    if family == "opt":
+        return t.OPTConfig(
+            vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, ffn_dim=inner,
+            max_position_embeddings=positions, word_embed_proj_dim=width, pad_token_id=pad, bos_token_id=bos,
+            eos_token_id=eos, dropout=dropout, attention_dropout=dropout,
+        )  # fmt: skip
+    if family == "bart":
+        return t.BartConfig(
+            vocab_size=vocab, d_model=width, encoder_layers=layers, decoder_layers=layers,
+            encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=inner, decoder_ffn_dim=inner,
+            max_position_embeddings=positions, pad_token_id=pad, bos_token_id=bos, eos_token_id=eos,
+            decoder_start_token_id=eos, forced_eos_token_id=eos, dropout=dropout, attention_dropout=dropout,
+            classifier_dropout=dropout,
+        )  # fmt: skip
+    return t.T5Config(
+        vocab_size=vocab, d_model=width, num_layers=layers, num_heads=heads, d_kv=16, d_ff=inner, dropout_rate=dropout,
+        classifier_dropout=dropout, pad_token_id=pad, eos_token_id=eos, decoder_start_token_id=pad,
+    )  # fmt: skip
+
+
+def make_checkpoint(family: str, folder: Path, dropout: float = 0.0) -> Path:
+    """Save a random base model of a family with its own tokenizer into a folder, as the hub would hold it."""
+    import torch
+    import transformers as t
+
+    raw, special = _tokenizer(family)
+    limit = {} if family in {"openai-gpt", "t5"} else {"model_max_length": 64}
+    tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=raw, **special, **limit)
+    if family == "bert":
+        tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    torch.manual_seed(1)
+    model = t.AutoModel.from_config(_config(family, tokenizer, dropout))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
