@@ -32,7 +32,9 @@ def run(
         str | None, typer.Option(help="Country whose grid the run draws from, ISO 3166 alpha-3, such as BRA.")
     ] = None,
     region: Annotated[str | None, typer.Option(help="State or province of that country.")] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="Folder of the run directories.", show_default="runs")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run record instead of the closing lines.")] = False,
 ) -> None:

@@ -70,12 +70,27 @@ def open_checkpoint(settings: ModelSettings) -> Checkpoint:
         options["revision"] = settings.revision
     try:
         config = AutoConfig.from_pretrained(source, **options)
+        revision = _commit_loaded(source, settings.revision)
+        if revision:
+            options["revision"] = revision  # tokenizer and weights of the same commit
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _not_loaded(reference, error) from error
+        raise _not_loaded(reference, error, settings.revision) from error
     tokenizer, notes = _with_pad_token(tokenizer)
-    revision = getattr(config, "_commit_hash", None)
     return Checkpoint(reference, source, revision, config, tokenizer, transformer_kind(config.to_dict()), notes)
+
+
+def _commit_loaded(source: str, revision: str | None) -> str | None:
+    """Return the commit of the hub that the configuration was just loaded from; None for a folder.
+
+    transformers 5 no longer keeps it in the configuration, but the path in the cache names it.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return None
+    found = try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _with_pad_token(tokenizer: Any) -> tuple[Any, tuple[str, ...]]:
@@ -207,8 +222,17 @@ def _after_layers(backbone: Any, layers: list[Any]) -> list[torch.nn.Parameter]:
     ]
 
 
-def _not_loaded(reference: str, error: Exception) -> FinetuneError:
+def _not_loaded(reference: str, error: Exception, revision: str | None = None) -> FinetuneError:
     text = str(error).strip().splitlines()
+    if revision and "not a valid git identifier" in str(error):
+        return FinetuneError(
+            f"model.revision: {reference} has no revision {revision}", "Leave model.revision out to take the newest."
+        )
+    if "gated repo" in str(error):
+        return FinetuneError(
+            f"model.name_or_path: {reference} is gated: its owners grant access one by one",
+            f"Ask for access at https://huggingface.co/{reference}, then: hf auth login",
+        )
     reason = text[0] if text else type(error).__name__
     if "safetensors" in str(error):
         hint = "Only safetensors weights are loaded; convert the checkpoint with its save_pretrained and try again."

@@ -50,11 +50,11 @@ def first_row(prepared: Prepared) -> dict[str, Any]:
 
 def describe_dry_run(report: dict[str, Any]) -> str:
     """Return the report of a dry run as lines for people."""
-    model, data, training, memory = report["model"], report["dataset"], report["training"], report["memory"]
+    model, data, training, memory = (report[part] for part in ("model", "dataset", "training", "memory"))
+    size = {name: f"{count / 1e9:.2f} GB" for name, count in memory.items()}
     labels = join_words(data["label_names"][:12], "and") or "a number"
     more = len(data["label_names"]) - 12
     lengths, rows = data["length_tokens"], data["rows"]
-    total = sum(memory.values())
     lines = [
         f"dry run of {report['name']} ({report['task']})",
         f"  model       {model['name_or_path']}: {model['kind']} ({model['model_type']}), {model['init']}, "
@@ -66,14 +66,10 @@ def describe_dry_run(report: dict[str, Any]) -> str:
         f"limit {data['max_length']}, {100 * data['truncated_fraction']:.1f} % truncated",
         f"  steps       {training['total_steps']:,} ({training['steps_per_epoch']:,} an epoch, "
         f"{training['rows_per_step']} rows a step) on {training['device']}, precision {training['mixed_precision']}",
-        f"  memory      about {_gigabytes(total)}: weights {_gigabytes(memory['weights_bytes'])}, gradients "
-        f"{_gigabytes(memory['gradients_bytes'])}, optimizer {_gigabytes(memory['optimizer_bytes'])}, activations about "
-        f"{_gigabytes(memory['activations_estimate_bytes'])} at the longest batch",
+        f"  memory      about {sum(memory.values()) / 1e9:.2f} GB: weights {size['weights_bytes']}, "
+        f"gradients {size['gradients_bytes']}, optimizer {size['optimizer_bytes']}, "
+        f"activations about {size['activations_estimate_bytes']} at the longest batch",
         f"  metrics     {', '.join(report['metrics'])}",
         f"  first row   {report['first_row']['tokens'][:100]} → {report['first_row']['label']}",
     ]
     return "\n".join(lines + [f"  note        {note}" for note in report["notes"]])
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"

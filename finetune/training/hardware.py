@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError
+from finetune.text import join_words
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -79,7 +80,20 @@ def start_accelerator(precision: str, report_to: list[str], directory: str) -> A
 
     AcceleratorState._reset_state()
     GradientState._reset_state()
-    return Accelerator(mixed_precision=precision, log_with=report_to or None, project_dir=directory)
+    accelerator = Accelerator(mixed_precision=precision, log_with=report_to or None, project_dir=directory)
+    if accelerator.num_processes > 1:
+        raise FinetuneError(
+            f"{accelerator.num_processes} processes were started; this version trains in one",
+            "Start it without torchrun or accelerate launch.",
+        )
+    # Accelerate leaves a tracker out without a word when its package is missing.
+    missing = set(report_to) - {"all"} - {str(tracker) for tracker in accelerator.log_with}
+    if missing:
+        raise FinetuneError(
+            f"tracking.report_to: {join_words(sorted(missing), 'and')} cannot be used: the package is not installed",
+            f"pip install {' '.join(sorted(missing))}",
+        )
+    return accelerator
 
 
 def describe_hardware(accelerator: Accelerator) -> Hardware:

@@ -26,6 +26,7 @@ from finetune.training.resume import identity, resume_into
 from finetune.training.sections import first_sections, training_section
 from finetune.training.session import Session, open_session
 from finetune.training.stopping import stop_reason
+from finetune.training.trackers import open_trackers
 
 
 def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
@@ -41,6 +42,7 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
         for note in prepared.notes:
             say(f"note: {note}")
         session.write(**first_sections(prepared))
+        open_trackers(prepared, session.run.recipe)
         if not session.run.baselines:
             with phase("baseline"):
                 session.write(baselines=baseline_scores(prepared, session))

@@ -116,7 +116,7 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
         model, notes = build_model(checkpoint, recipe.model, task, data.labels)
         if recipe.training.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         if recipe.training.torch_compile:
             model.compile()
         plan = make_plan(recipe.training, len(encoded.splits["train"]), accelerator.num_processes)

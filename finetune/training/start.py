@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune.console import say
+from finetune.data.files import BUILDERS
 from finetune.errors import FinetuneError
+from finetune.hub import go_offline_if_unreachable
+from finetune.package_paths import is_package_path
 from finetune.recipe.load import LoadedRecipe, load_recipe
 from finetune.recipe.schema import Recipe
 from finetune.recipe.shipped import shipped_recipes
@@ -103,7 +106,18 @@ def _read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:
     loaded = load_recipe(names[0], overrides)
     for note in loaded.notes:
         say(f"note: {note}")
+    unreachable = go_offline_if_unreachable(hub_references(loaded.recipe))
+    if unreachable:
+        say(f"note: {unreachable}")
     return loaded, reference
+
+
+def hub_references(recipe: Recipe) -> list[str]:
+    """Return which inputs of a loaded recipe lie on the hub (local ones are absolute paths by then)."""
+    named = [recipe.model.name_or_path, recipe.dataset.path or ""]
+    if recipe.dataset.path in BUILDERS:
+        named.pop()
+    return [name for name in named if name and not Path(name).is_absolute() and not is_package_path(name)]
 
 
 def _names_a_recipe(word: str) -> bool:
@@ -122,4 +136,5 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
         update={"max_steps": 2, "logging_steps": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
     )
     tags = [*recipe.tags, "smoke"]
-    return recipe.model_copy(update={"dataset": dataset, "training": training, "tags": tags})
+    model = recipe.model.model_copy(update={"init": "scratch"})  # no weights are fetched to be thrown away
+    return recipe.model_copy(update={"model": model, "dataset": dataset, "training": training, "tags": tags})

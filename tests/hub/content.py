@@ -6,20 +6,21 @@ Layouts, columns, configurations and features are those of the real repositories
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tests import tiny
 from tests.hub.stand_in import Repository
 
-EMOTIONS = (
-    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
-    "disgust embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief "
-    "remorse sadness surprise neutral"
-).split()  # fmt: skip
+EMOTIONS = [
+    "admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire",
+    "disappointment", "disapproval", "disgust", "embarrassment", "excitement", "fear", "gratitude", "grief",
+    "joy", "love", "nervousness", "optimism", "pride", "realization", "relief", "remorse", "sadness",
+    "surprise", "neutral",
+]  # fmt: skip
 TOPICS = ["World", "Sports", "Business", "Sci/Tech"]
 SLURS = ["homophobia", "insult", "misogyny", "obscene", "racism", "xenophobia"]
 
@@ -27,8 +28,8 @@ SLURS = ["homophobia", "insult", "misogyny", "obscene", "racism", "xenophobia"]
 CHECKPOINTS = {
     "distilbert/distilbert-base-uncased": ("distilbert", 512),
     "google-bert/bert-base-cased": ("bert", 512),
-    "nreimers/MiniLM-L6-H384-uncased": ("bert", 512),
-    "neuralmind/bert-base-portuguese-cased": ("bert", 512),
+    "sentence-transformers/all-MiniLM-L6-v2": ("bert", 512),
+    "distilbert/distilbert-base-multilingual-cased": ("distilbert", 512),
     "FacebookAI/roberta-base": ("roberta", 512),
     "openai-community/gpt2": ("gpt2", 1024),
     "facebook/bart-base": ("bart", 1024),
@@ -44,19 +45,17 @@ class Configuration:
     splits: Mapping[str, list[dict[str, Any]]]
 
 
-def shipped_repositories(folder: Path) -> list[Repository]:
-    """Return every repository that the shipped recipes name; checkpoints are made in a folder."""
-    checkpoints = [
-        checkpoint_repository(name, *details, folder / name.replace("/", "--")) for name, details in CHECKPOINTS.items()
-    ]
-    return [*checkpoints, glue(), go_emotions(), imdb(), ag_news(), toxic_tweets()]
+def repository(kind: str, name: str, folder: Path) -> Repository:
+    """Return the stand-in for a repository (models or datasets) of a shipped recipe; a checkpoint needs a folder."""
+    return checkpoint(name, folder / name.replace("/", "--")) if kind == "models" else DATASETS[name]()
 
 
-def checkpoint_repository(name: str, family: str, positions: int, folder: Path) -> Repository:
-    """Return a tiny random checkpoint of a family whose inputs may be as long as those of the real one."""
+def checkpoint(name: str, folder: Path) -> Repository:
+    """Return a tiny random checkpoint of the family of the real one, whose inputs may be as long."""
     import torch
     import transformers as t
 
+    family, positions = CHECKPOINTS[name]
     tiny.make_checkpoint("bart" if family == "roberta" else family, folder)
     tokenizer = t.AutoTokenizer.from_pretrained(folder)
     if family == "roberta":
@@ -75,7 +74,7 @@ def checkpoint_repository(name: str, family: str, positions: int, folder: Path) 
     return Repository("models", name, {**files, "README.md": b"# A tiny stand-in\n"})
 
 
-def dataset_repository(name: str, configurations: Mapping[str, Configuration], **options: Any) -> Repository:
+def parquet_dataset(name: str, configurations: Mapping[str, Configuration]) -> Repository:
     """Return a dataset of parquet files with the metadata that the hub keeps in README.md."""
     import yaml
     from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
@@ -96,20 +95,7 @@ def dataset_repository(name: str, configurations: Mapping[str, Configuration], *
         infos.append({"config_name": config, **info._to_yaml_dict()})
     card = yaml.safe_dump({"configs": described, "dataset_info": infos}, sort_keys=False)
     files["README.md"] = f"---\n{card}---\n\n# Rows of our own\n".encode()
-    return Repository("datasets", name, files, **options)
-
-
-def script_repository(name: str) -> Repository:
-    """Return a dataset of the old kind: a loading script, and no data files."""
-    script = f"{name.split('/')[-1]}.py"
-    return Repository("datasets", name, {"README.md": b"# A script\n", script: b"raise SystemExit('never run')\n"})
-
-
-def bare_repository(repository: Repository) -> Repository:
-    """Return a checkpoint as old ones are: weights as a pickle only."""
-    files = dict(repository.files)
-    files["pytorch_model.bin"] = files.pop("model.safetensors")
-    return Repository("models", f"{repository.id}-pickle", files)
+    return Repository("datasets", name, files)
 
 
 def _sentences(count: int, start: int = 0) -> Iterator[tuple[str, bool]]:
@@ -136,12 +122,12 @@ def glue() -> Repository:
         texts = list(_sentences(count + 1, start))
         return [
             {"sentence1": first, "sentence2": second, "label": label(number), "idx": number}
-            for number, ((first, _), (second, _)) in enumerate(zip(texts, texts[1:], strict=False))
+            for number, ((first, _), (second, _)) in enumerate(pairwise(texts))
         ]
 
     pair = {"sentence1": text, "sentence2": text}
     mrpc = ClassLabel(names=["not_equivalent", "equivalent"])
-    return dataset_repository("nyu-mll/glue", {
+    return parquet_dataset("nyu-mll/glue", {
         "mrpc": Configuration("mrpc", Features({**pair, "label": mrpc, "idx": index}), {
             "train": pairs(48, 0, lambda n: int(n % 3 > 0)), "validation": pairs(12, 100, lambda n: int(n % 3 > 0)),
             "test": pairs(12, 200, lambda n: int(n % 3 > 0)),
@@ -174,7 +160,7 @@ def go_emotions() -> Repository:
     simplified = Features({"text": Value("string"), "labels": List(ClassLabel(names=EMOTIONS)), "id": Value("string")})
     raw = Features({"text": Value("string"), **{name: Value("int32") for name in EMOTIONS}})
     flags = [{"text": "what a day", **{name: int(name == "joy") for name in EMOTIONS}}]
-    return dataset_repository("google-research-datasets/go_emotions", {
+    return parquet_dataset("google-research-datasets/go_emotions", {
         "raw": Configuration("raw", raw, {"train": flags}),
         "simplified": Configuration("simplified", simplified, {
             "train": rows(56, 0), "validation": rows(28, 100), "test": rows(28, 200),
@@ -195,7 +181,7 @@ def imdb() -> Repository:
 
     features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
     splits = {"train": rows(48, 0), "test": rows(12, 100), "unsupervised": rows(12, 200, -1)}
-    return dataset_repository("stanfordnlp/imdb", {"plain_text": Configuration("plain_text", features, splits)})
+    return parquet_dataset("stanfordnlp/imdb", {"plain_text": Configuration("plain_text", features, splits)})
 
 
 def ag_news() -> Repository:
@@ -207,7 +193,7 @@ def ag_news() -> Repository:
 
     features = Features({"text": Value("string"), "label": ClassLabel(names=TOPICS)})
     splits = {"train": rows(80, 0), "test": rows(12, 100)}
-    return dataset_repository("fancyzhx/ag_news", {"default": Configuration("data", features, splits)})
+    return parquet_dataset("fancyzhx/ag_news", {"default": Configuration("data", features, splits)})
 
 
 def toxic_tweets() -> Repository:
@@ -216,12 +202,21 @@ def toxic_tweets() -> Repository:
 
     def rows(count: int, start: int) -> list[dict[str, Any]]:
         return [
-            {"text": f"que dia é hoje? {text}", "label": sorted({SLURS[n % 6], SLURS[n * 5 % 6]} if n % 3 else [])}
+            {"text": f"que dia é hoje? {text}", "label": sorted({SLURS[n % 6], SLURS[n // 6 % 6]}) if n % 4 else []}
             for n, (text, _) in enumerate(_sentences(count, start))
         ]
 
     features = Features({"text": Value("string"), "label": List(Value("string"))})
     splits = {"train": rows(60, 0), "test": rows(12, 100)}
-    return dataset_repository(
+    return parquet_dataset(
         "mteb/BrazilianToxicTweetsClassification", {"default": Configuration("data", features, splits)}
     )
+
+
+DATASETS = {
+    "nyu-mll/glue": glue,
+    "google-research-datasets/go_emotions": go_emotions,
+    "stanfordnlp/imdb": imdb,
+    "fancyzhx/ag_news": ag_news,
+    "mteb/BrazilianToxicTweetsClassification": toxic_tweets,
+}

@@ -2,19 +2,24 @@
 
 Huggingface_hub reads its environment when it is imported, so this cannot be done in the process of the tests. The
 commands come as JSON on stdin, [[argument, …], …]; the answers go as JSON to stdout, [[code, stdout, stderr], …].
+With --impatient, huggingface_hub tries a hub that does not answer again at once, instead of after 1, 2, 4, 8 and 8 s.
 """
 
 import io
 import json
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
 
 
 def main() -> None:
     """Run every command of stdin and print what came of each."""
     _stay_on_this_machine()
+    if "--impatient" in sys.argv:
+        _never_wait()
     answers = [_run(arguments) for arguments in json.load(sys.stdin)]
     json.dump(answers, sys.__stdout__)
 
@@ -38,6 +43,12 @@ def _stay_on_this_machine() -> None:
         return look_up(host, *rest, **options)
 
     socket.getaddrinfo = guarded
+
+
+def _never_wait() -> None:
+    from huggingface_hub.utils import _http
+
+    _http.time = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
 
 
 if __name__ == "__main__":

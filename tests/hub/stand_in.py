@@ -126,8 +126,8 @@ class _Hub:
 
     def _find(self, kind: str, name: str, revision: str) -> Repository | _Answer:
         repository = self.repositories.get((kind, name))
-        if repository is None:  # the hub does not tell a stranger what is missing from what is private
-            return _refusal(401, None, "Invalid username or password.")
+        if repository is None:  # the hub does not tell a stranger what is missing from what is private: 401, not 404
+            return _refusal(401, "RepoNotFound", "Invalid username or password.")
         if unquote(revision) not in ("main", repository.commit):
             return _refusal(404, "RevisionNotFound", f"Invalid rev id: {unquote(revision)}")
         return repository

@@ -1,0 +1,93 @@
+"""Write the generated parts of the docs anew: `python docs/generate.py`; with --check only say which are stale.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything around it is written by hand.
+"""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+# What the help looks like must not depend on where the docs are written; Typer reads this when it is imported.
+os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb", _TYPER_FORCE_DISABLE_TERMINAL="1")
+os.environ.pop("FORCE_COLOR", None)
+
+from finetune.cli.app import VERBS, main  # noqa: E402
+from finetune.recipe.reference import recipe_reference, recipe_schema_text  # noqa: E402
+from finetune.recipe.shipped import describe_recipe, shipped_recipes  # noqa: E402
+
+BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL)
+
+
+def help_block(*words: str) -> str:
+    """Return the help of a verb (without one, that of finetune itself) as a code block."""
+    sys.argv[0] = "finetune"  # the name in the usage line
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        code = main([*words, "--help"])
+    if code != 0:
+        raise SystemExit(f"finetune {' '.join(words)} --help ended with {code}")
+    lines = [line.rstrip() for line in printed.getvalue().strip().splitlines()]
+    return "\n".join(["```text", *lines, "```", ""])
+
+
+def verbs() -> str:
+    """Return the help of every verb, each under its own heading."""
+    return "\n".join(f"## finetune {verb}\n\n{help_block(verb)}" for verb in VERBS)
+
+
+def recipe_table() -> str:
+    """Return the shipped recipes, and what each says about itself, as a table."""
+    rows = [
+        f"| [`{name}`](recipes/{path.name}) | {describe_recipe(path)} |" for name, path in shipped_recipes().items()
+    ]
+    return "\n".join(["| recipe | what it does |", "|---|---|", *rows, ""])
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "help": help_block,
+    "verbs": verbs,
+    "recipes": recipe_table,
+    "recipe-keys": recipe_reference,
+}
+PAGES = ("README.md", "docs/recipe.md", "docs/cli.md")
+SCHEMA = "recipes/recipe.schema.json"
+
+
+def filled(page: str) -> str:
+    """Return a page with its generated parts as they should be; raises SystemExit for a part that nobody generates."""
+
+    def fill(block: re.Match[str]) -> str:
+        if block["name"] not in BLOCKS:
+            raise SystemExit(f"{page}: nothing generates the part {block['name']}; there are {', '.join(BLOCKS)}")
+        return f"{block[1]}{BLOCKS[block['name']]()}{block['end']}"
+
+    return BLOCK.sub(fill, (ROOT / page).read_text(encoding="utf-8"))
+
+
+def wanted() -> dict[str, str]:
+    """Return every file with generated content, by its path, as it should be."""
+    return {**{page: filled(page) for page in PAGES}, SCHEMA: recipe_schema_text()}
+
+
+def generate(check: bool) -> int:
+    """Write what is stale, or with `check` only name it; return the exit code."""
+    texts = wanted()
+    stale = [path for path, text in texts.items() if (ROOT / path).read_text(encoding="utf-8") != text]
+    for path in stale:
+        if not check:
+            (ROOT / path).write_text(texts[path], encoding="utf-8", newline="\n")
+        print(f"{path}: {'stale; make docs writes it anew' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    if arguments not in ([], ["--check"]):
+        raise SystemExit("usage: python docs/generate.py [--check]")
+    sys.exit(generate(check=bool(arguments)))

@@ -1,0 +1,1 @@
+"""What `finetune doctor` looks at: software, hardware, how energy will be measured, the hub."""

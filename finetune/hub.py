@@ -1,0 +1,60 @@
+"""Whether the Hugging Face hub can be reached at all, asked once and quickly, before its client is imported."""
+
+import os
+import ssl
+import threading
+import urllib.error
+import urllib.request
+
+TIMEOUT_S = 3.0
+_DEFAULT_ENDPOINT = "https://huggingface.co"
+
+
+def hub_endpoint() -> str:
+    """Return the address of the hub: HF_ENDPOINT, else the public one."""
+    return os.environ.get("HF_ENDPOINT") or _DEFAULT_ENDPOINT
+
+
+def is_offline() -> bool:
+    """Tell whether the hub is not to be asked (HF_HUB_OFFLINE, which --offline sets)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def hub_problem(endpoint: str) -> str | None:
+    """Return why nothing answers at the hub's address, or None when something does, whatever it says.
+
+    Looking up a name is not bound by the client's own timeout, so the answer is waited for from outside.
+    """
+    answers: list[str | None] = []
+    thread = threading.Thread(target=lambda: answers.append(_ask(endpoint)), daemon=True)
+    thread.start()
+    thread.join(2 * TIMEOUT_S)
+    return answers[0] if answers else f"no answer within {2 * TIMEOUT_S:g} s"
+
+
+def _ask(endpoint: str) -> str | None:
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=TIMEOUT_S).close()
+    except urllib.error.HTTPError as answer:
+        return f"it answers {answer.code}" if answer.code >= 500 else None
+    except urllib.error.URLError as error:
+        # A certificate that Python does not know may be known to the hub's client: somebody is there.
+        return None if isinstance(error.reason, ssl.SSLError) else str(error.reason)
+    except (OSError, ValueError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def go_offline_if_unreachable(references: list[str]) -> str | None:
+    """Set HF_HUB_OFFLINE when one of the references is on the hub and the hub cannot be reached; return a note.
+
+    The hub's client would retry every file for minutes before it fell back to its cache. Must run before
+    huggingface_hub is imported, which reads the variable then.
+    """
+    if not references or is_offline():
+        return None
+    problem = hub_problem(hub_endpoint())
+    if problem is None:
+        return None
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    return f"{hub_endpoint()} cannot be reached ({problem}): only what is in the cache is used, as with --offline"

@@ -1,0 +1,205 @@
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from finetune.cli.app import main
+
+
+@pytest.fixture(scope="module")
+def runs(checkpoints, toy_data, tmp_path_factory):
+    """Return a folder with one finished run, called toy."""
+    import yaml
+
+    folder = tmp_path_factory.mktemp("predict")
+    recipe = {
+        "task": "text-classification",
+        "model": {"name_or_path": str(checkpoints("gpt2"))},
+        "dataset": {"path": str(toy_data)},
+        "training": {"max_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 5e-3, "save_strategy": "no",
+                     "load_best_model_at_end": False},
+        "evaluation": {"baselines": []},
+        "emissions": {"country_iso_code": "BRA"},
+    }  # fmt: skip
+    (folder / "toy.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_CACHE", str(folder / "cache"))
+        assert main(["run", str(folder / "toy.yaml"), "--output-dir", str(folder / "runs")]) == 0
+    return folder / "runs"
+
+
+@pytest.fixture
+def predict(runs, capsys, monkeypatch):
+    """Return a function that predicts with the run, with lines on stdin or not: (exit code, stdout, stderr)."""
+
+    def call(*arguments, stdin=""):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = main(["predict", "toy", *map(str, arguments), "--output-dir", str(runs)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_predict_writes_a_line_a_row_and_the_rate_on_stderr(predict, toy_data):
+    code, out, err = predict(toy_data / "test.jsonl")
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["row"] for line in lines] == list(range(1, 17))
+    for line in lines:
+        assert list(line) == ["row", "text", "prediction", "probability", "probabilities"]
+        assert line["probability"] == max(line["probabilities"].values()) == line["probabilities"][line["prediction"]]
+    assert err.splitlines()[-1].startswith("16 rows in ")
+    assert " rows/s on " in err.splitlines()[-1]
+
+
+def test_predict_computes_in_the_precision_of_the_run(predict, runs, toy_data):
+    [directory] = runs.iterdir()
+    recorded = [json.loads(line) for line in (directory / "predictions-test.jsonl").read_text().splitlines()]
+    _, out, _ = predict(toy_data / "test.jsonl")
+    for answer, line in zip(map(json.loads, out.splitlines()), recorded, strict=True):
+        assert answer["prediction"] == line["prediction"]
+        assert answer["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
+
+
+def test_predict_with_a_run_of_another_kind_of_device_takes_what_suits_here(runs, tmp_path, monkeypatch, capsys):
+    [directory] = runs.iterdir()
+    shutil.copytree(directory, tmp_path / directory.name)
+    record = json.loads((directory / "run.json").read_text())
+    record["training"] |= {"device": "cuda" if record["training"]["device"] == "cpu" else "cpu"}
+    record["training"]["mixed_precision"] = "fp16"
+    (tmp_path / directory.name / "run.json").write_text(json.dumps(record))
+    chosen = []
+    monkeypatch.setattr("finetune.predict.choose_precision", lambda *wanted: chosen.append(wanted) or "no")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a lovely day\n"))
+    assert main(["predict", "toy", "--output-dir", str(tmp_path)]) == 0
+    assert [wanted[0] for wanted in chosen] == ["auto"]
+    assert json.loads(capsys.readouterr().out)["row"] == 1
+
+
+def test_predict_reads_lines_of_a_pipe_and_notes_those_without_text(predict):
+    code, out, err = predict("--format", "csv", stdin='he said "a, b"\n\nnasty weather\n')
+    assert code == 0
+    rows = list(csv.reader(io.StringIO(out)))
+    assert rows[0] == ["row", "text", "prediction", "probability"]
+    assert rows[1][:2] == ["1", 'he said "a, b"']
+    assert rows[2] == ["2", "", "", ""]
+    assert rows[3][2] in ("good", "bad")
+    assert 0.5 <= float(rows[3][3]) <= 1
+    assert "note: 1 row without text, prediction null: 2" in err.splitlines()
+
+
+def test_predict_reads_json_lines_of_a_pipe(predict):
+    code, out, _ = predict("-", "--column", "text=body", stdin='{"body": "olá", "text": "no"}\n{"body": null}\n')
+    assert code == 0
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert first["text"] == "olá"
+    assert second == {"row": 2, "text": None, "prediction": None}
+
+
+def test_predict_output_is_whole_and_takes_its_format_from_the_ending(predict, toy_data, tmp_path):
+    (tmp_path / "answers.csv").write_text("old")
+    code, out, _ = predict(toy_data / "test.jsonl", "-o", tmp_path / "answers.csv")
+    assert (code, out) == (0, "")
+    rows = list(csv.reader((tmp_path / "answers.csv").open(newline="")))
+    assert len(rows) == 17
+    assert rows[0] == ["row", "text", "prediction", "probability"]
+    assert [file.name for file in tmp_path.iterdir()] == ["answers.csv"]
+
+
+def test_predict_leaves_the_old_output_when_a_row_is_bad(predict, tmp_path):
+    (tmp_path / "answers.jsonl").write_text("old")
+    code, _, err = predict("-o", tmp_path / "answers.jsonl", stdin='{"text": "a day"}\nnot json\n')
+    assert code == 1
+    assert "stdin:2: not JSON" in err
+    assert (tmp_path / "answers.jsonl").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["answers.jsonl"]
+
+
+def test_predict_writes_through_to_a_device(predict):
+    code, out, _ = predict("-o", os.devnull, stdin="a day\n")
+    assert (code, out) == (0, "")
+    assert not os.path.isfile(os.devnull)
+
+
+def test_predict_never_writes_over_its_input(predict, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a day"}\n')
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    code, _, err = predict(rows, "-o", tmp_path / "link.jsonl")
+    assert code == 1
+    assert "is the input file itself" in err
+    assert rows.read_text() == '{"text": "a day"}\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such.jsonl"], "no-such.jsonl: no such file"),
+        (["-o", "."], "is a folder"),
+        (["-o", "no/such/folder.csv"], "there is no folder no/such"),
+        (["--format", "xml"], "--format xml: expected jsonl or csv"),
+        (["--column", "txt=body"], "the model has no input 'txt'"),
+    ],
+)
+def test_predict_explains_what_is_wrong_before_it_computes(predict, monkeypatch, arguments, message):
+    monkeypatch.setattr("finetune.predict.load_model", lambda finished: pytest.fail("too late"))
+    code, out, err = predict(*arguments)
+    assert (code, out) == (1, "")
+    assert message in err
+
+
+def test_predict_with_an_unfinished_run_says_how_to_go_on(runs, tmp_path, capsys):
+    [directory] = runs.iterdir()
+    record = json.loads((directory / "run.json").read_text())
+    (tmp_path / directory.name).mkdir()
+    (tmp_path / directory.name / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    capsys.readouterr()
+    assert main(["predict", "toy", "--output-dir", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    assert "is interrupted and has no model yet" in err
+    assert f"hint: finetune run --resume {directory.name}" in err
+
+
+def test_predict_writes_pairs_numbers_and_several_labels():
+    from finetune.evaluation.predict_file import Answer
+    from finetune.predict import csv_cells, json_line
+
+    pair = Answer(1, {"text": "a", "text_pair": "b"}, {"prediction": 0.25})
+    roles = ("text", "text_pair")
+    assert csv_cells(pair, roles) == [1, "a", "b", 0.25, None]
+    assert json_line(pair, roles) == {"row": 1, "text": "a", "text_pair": "b", "prediction": 0.25}
+    several = {"prediction": ["x", "z"], "probabilities": {"x": 0.9, "y": 0.1, "z": 0.6}}
+    assert csv_cells(Answer(2, {"text": "a"}, several), ("text",)) == [2, "a", "x|z", "0.9|0.6"]
+    none = {"prediction": [], "probabilities": {"x": 0.1}}
+    assert csv_cells(Answer(3, {"text": "a"}, none), ("text",)) == [3, "a", "", ""]
+
+
+def start(runs):
+    command = [sys.executable, "-m", "finetune", "predict", "toy", "--output-dir", str(runs)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_predict_ends_quietly_when_its_reader_has_seen_enough(runs):
+    process = start(runs)
+    process.stdout.close()
+    _, err = process.communicate("a lovely day\n" * 3000, timeout=120)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_predict_answers_before_its_input_ends_and_ctrl_c_stops_it_with_130(runs):
+    process = start(runs)
+    process.stdin.write("a lovely day\n" * 1024)
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["row"] == 1
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err

@@ -1,0 +1,134 @@
+"""Real signals to real processes: nothing is lost, every run directory stays readable, resume is exact."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.training.conftest import read_log, read_run
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+TRAINING = {
+    "num_train_epochs": 6, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "save_strategy": "steps",
+    "save_steps": 3, "logging_steps": 1, "eval_strategy": "epoch",
+}  # fmt: skip
+
+
+def start(recipe, *arguments):
+    command = [sys.executable, "-m", "finetune", "run", str(recipe), *arguments]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def call(*arguments):
+    command = [sys.executable, "-m", "finetune", *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def wait_for_step(runs, step, process):
+    """Wait until the run has logged so many steps, and return its directory."""
+    for _ in range(1200):
+        logs = list(runs.glob("*/log.jsonl"))
+        if logs and f'"step": {step},' in logs[0].read_text():
+            return logs[0].parent
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} was never logged")
+
+
+def outcome(directory):
+    weights = load_file(directory / "model" / "model.safetensors")
+    return (
+        read_log(directory),
+        {name: value.tolist() for name, value in weights.items()},
+        read_run(directory)["metrics"],
+    )
+
+
+@pytest.mark.parametrize(("signum", "code", "name"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "SIGINT")])
+@pytest.mark.slow
+def test_signal_saves_the_state_and_resume_goes_on(signum, code, name, toy_recipe, tmp_path):
+    recipe = toy_recipe(dropout=0.1, training=TRAINING)
+    process = start(recipe)
+    directory = wait_for_step(tmp_path / "runs", 5, process)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"{name}: the state is saved. Continue with: finetune run --resume" in err
+    assert read_run(directory)["status"] == "interrupted"
+    assert read_run(directory)["status_reason"] == f"{name} received"
+    whole = call("run", recipe, f"output_dir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    resumed = call("run", "--resume", directory)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(directory) == outcome(next((tmp_path / "whole").iterdir()))
+
+
+@pytest.mark.slow
+def test_killed_run_is_listed_shown_and_resumed_with_the_energy_of_both_lives(toy_recipe, tmp_path):
+    recipe = toy_recipe(dropout=0.1, training=TRAINING, emissions={"measure_power_secs": 1})
+    process = start(recipe)
+    directory = wait_for_step(tmp_path / "runs", 20, process)
+    process.kill()
+    process.wait()
+    listed = call("list", "--output-dir", tmp_path / "runs", "--json")
+    [run] = json.loads(listed.stdout)["runs"]
+    assert run["status"] == "interrupted"
+    before = json.loads(call("show", directory, "--json").stdout)
+    assert before["status_reason"] == "the process ended without writing its record"
+    assert before["emissions"]["energy_kwh"] > 0
+    resumed = call("run", recipe, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    after = read_run(directory)
+    assert after["status"] == "completed"
+    assert [segment["energy_kwh"] > 0 for segment in after["emissions"]["segments"]] == [True, True]
+    assert after["emissions"]["energy_kwh"] > before["emissions"]["energy_kwh"]
+    assert after["emissions"]["repeated_work_kwh"] >= 0
+    whole = call("run", recipe, f"output_dir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    assert outcome(directory) == outcome(next((tmp_path / "whole").iterdir()))
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_never_leave_an_unreadable_run(toy_recipe, tmp_path):
+    recipe = toy_recipe(dropout=0.1, training={**TRAINING, "save_steps": 1})
+    process, started = start(recipe), time.monotonic()
+    assert process.wait() == 0
+    whole_s = time.monotonic() - started
+    [whole] = (tmp_path / "runs").iterdir()
+    draw = random.Random(11)
+    for attempt in range(8):
+        runs = tmp_path / f"killed-{attempt}"
+        process = start(recipe, f"output_dir={runs}")
+        time.sleep(whole_s * draw.uniform(0.3, 0.95))
+        process.kill()
+        process.wait()
+        listed = call("list", "--output-dir", runs, "--json")
+        if not runs.exists():
+            continue  # killed before the run had a folder
+        assert listed.returncode == 0, listed.stderr
+        [directory] = runs.iterdir()
+        if read_run(directory)["status"] == "completed":
+            continue
+        resumed = call("run", "--resume", directory)
+        assert resumed.returncode == 0, resumed.stderr
+        assert outcome(directory) == outcome(whole)
+
+
+@pytest.mark.slow
+def test_resume_of_a_living_run_is_refused(toy_recipe, tmp_path):
+    recipe = toy_recipe(training={**TRAINING, "num_train_epochs": 200})
+    process = start(recipe)
+    try:
+        directory = wait_for_step(tmp_path / "runs", 3, process)
+        refused = call("run", "--resume", directory)
+        assert refused.returncode == 1
+        assert "still running" in refused.stderr or "is running" in refused.stderr or "is alive" in refused.stderr
+    finally:
+        process.kill()
+        process.wait()
