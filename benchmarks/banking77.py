@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.machine import Timing, machine_words, timed, today, usable_cores, versions
 from benchmarks.pairs import mean, median, paired_difference
-from benchmarks.publishing import FOLDER, RESULTS, markdown_table, publish
+from benchmarks.publishing import FOLDER, markdown_table, publish, read_published
 from finetune.text import plural
 
 DEFAULT_DATA = FOLDER.parent.parent / "shared" / "data" / "banking77"
@@ -107,8 +107,7 @@ def turns(seeds: Sequence[int], done: set[tuple[str, int]]) -> list[tuple[str, i
 
 def _stored(heading: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stored result when it was taken with the same settings, versions and machine, else nothing."""
-    path = RESULTS / "banking77.json"
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    stored = read_published("banking77")
     same = all(stored.get(key) == value for key, value in heading.items() if key != "date")
     return stored if same else {}
 

@@ -36,3 +36,10 @@ def publish(name: str, result: Mapping[str, Any], content: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     README.write_text(replace_between_markers(README.read_text(encoding="utf-8"), name, content), encoding="utf-8")
+
+
+def read_published(name: str) -> dict[str, Any]:
+    """Return what results/<name>.json holds, nothing when there is none."""
+    path = RESULTS / f"{name}.json"
+    published: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return published

@@ -49,6 +49,41 @@ def test_benchmarks_turns_alternate_and_leave_out_what_is_done() -> None:
     assert banking77.turns([1, 2], {("finetune", 1), ("Trainer", 2)}) == [("Trainer", 1), ("finetune", 2)]
 
 
+def test_benchmarks_banking77_stores_each_run_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "validation", "test"):
+        (data / f"{name}.jsonl").write_text(
+            '{"text": "card lost", "label": "b"}\n{"text": "rate high", "label": "c"}\n'
+        )
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- banking77: begin -->\n<!-- banking77: end -->\n")
+    monkeypatch.setattr(publishing, "README", readme)
+    monkeypatch.setattr(publishing, "RESULTS", tmp_path / "results")
+    started: list[tuple[str, int]] = []
+
+    def fake(system: str, wrong_rows: str) -> object:
+        def run(data: Path, settings: Settings, seed: int, folder: Path) -> Outcome:
+            started.append((system, seed))
+            if (system, seed) == ("finetune", 2) and started.count(("finetune", 2)) == 1:
+                raise RuntimeError("killed")
+            return _outcome(system, seed, wrong_rows)
+
+        return run
+
+    monkeypatch.setattr(banking77, "_SYSTEMS", {"finetune": fake("finetune", "1"), "Trainer": fake("Trainer", "1 2")})
+    with pytest.raises(RuntimeError, match="killed"):
+        banking77.run(data, [1, 2])
+    assert len(publishing.read_published("banking77")["runs"]) == 3
+    banking77.run(data, [1, 2], resume=True)
+    assert started == [("finetune", 1), ("Trainer", 1), ("Trainer", 2), ("finetune", 2), ("finetune", 2)]
+    published = publishing.read_published("banking77")
+    assert published["difference"]["mean"] == pytest.approx(0.01)
+    assert capsys.readouterr().out.strip() in readme.read_text()
+
+
 def test_benchmarks_recipe_loads_with_the_settings(tmp_path: Path) -> None:
     from finetune.recipe.load import load_recipe
 

@@ -90,10 +90,9 @@ def _front_columns(comparison: Comparison) -> list[Column]:
 
 def _back_columns(comparison: Comparison, separator: str) -> list[Column]:
     rows = comparison.rows
-    unit, factor = formats.energy_unit([row.run.energy_kwh() for row in rows])
     columns = [
         Column(_score_heading(comparison, separator), [_score_cell(row) for row in rows], right=True),
-        Column(f"energy{separator}{unit}", [_energy_cell(row, factor) for row in rows], right=True),
+        Column(f"energy{separator}kWh", [_energy_cell(row) for row in rows], right=True),
         Column(f"g CO2e{separator}as run", [_bounded(row.run, row.run.emissions_g()) for row in rows], right=True),
     ]
     if comparison.grid is not None:
@@ -119,18 +118,18 @@ def _score_cell(row: Row) -> str:
     return f"{formats.score_value(row.score.value)}\n{formats.score_interval(row.score)}".rstrip()
 
 
-def _energy_cell(row: Row, factor: float) -> str:
+def _energy_cell(row: Row) -> str:
     emissions, kwh = row.run.emissions, row.run.energy_kwh()
     if kwh is None:
         return formats.NOT_MEASURED
     low, high = as_number(emissions.get("energy_kwh_low")), as_number(emissions.get("energy_kwh_high"))
-    lines = [formats.significant(kwh * factor)]
+    lines = [formats.significant(kwh)]
     if emissions.get("complete") is not True:
         lines[0] = f"≥ {lines[0]}"
     elif low is not None and high is not None:
-        lines.append(formats.span(low * factor, high * factor))
+        lines.append(formats.span(low, high, 2))
     if row.ranked_kwh is not None and not row.not_ranked:
-        lines.append(f"ranked {formats.significant(row.ranked_kwh * factor)}")
+        lines.append(f"ranked {formats.significant(row.ranked_kwh)}")
     return "\n".join(lines)
 
 

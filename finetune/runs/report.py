@@ -102,16 +102,14 @@ def intensity_words(intensity: Any) -> str:
         return "grid not known"
     value = as_number(intensity.get("g_per_kwh"))
     place = intensity.get("location") or ("world average" if intensity.get("known_from") == "assumed" else None)
-    source = " ".join(str(intensity[key]) for key in ("source", "year") if intensity.get(key) is not None)
-    known_from = str(intensity.get("known_from"))
-    parts = [
+    known_from, year = str(intensity.get("known_from")), intensity.get("year")
+    said = [
         f"{formats.significant(value)} g/kWh" if value is not None else "",
         str(place or ""),
-        source,
-        str(intensity.get("scope") or ""),
         _KNOWN_FROM.get(known_from, known_from),
     ]
-    return ", ".join(part for part in parts if part)
+    data = [f"data of {year}" if year else "", str(intensity.get("scope") or ""), str(intensity.get("source") or "")]
+    return "; ".join(", ".join(part for part in parts if part) for parts in (said, data) if any(parts))
 
 
 def baseline_score(run: Run, baseline: str, metric: str) -> Score | None:

@@ -1,0 +1,156 @@
+"""The documentation says what the code does: generated parts, examples, links, the tree of the architecture."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune.cli.app import VERBS, main
+from finetune.recipe.keys import all_leaves, all_sections, dotted
+from finetune.recipe.shipped import shipped_recipes
+from finetune.runs.record import STATUSES, Run
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+GENERATED = ("README.md", "docs/cli.md", "docs/recipe.md")
+MARK = re.compile(r"<!-- (generated: [\w-]+|end) -->")
+
+
+def page(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(text, heading):
+    """Return what stands under a heading of the second level."""
+    (found,) = [part for part in text.split("\n## ") if part.startswith(heading + "\n")]
+    return found
+
+
+def example(name, language="yaml"):
+    """Return a code block of the README that follows the comment with this name."""
+    after = page("README.md").split(f"<!-- example: {name} -->\n")[1]
+    return re.search(rf"^```{language}\n(.*?)^```$", after, re.DOTALL | re.MULTILINE)[1]
+
+
+def generate(*arguments, cwd=ROOT, **environment):
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment or None, check=False)
+
+
+def test_docs_generated_parts_are_current(tmp_path):
+    done = generate("--check", cwd=tmp_path, COLUMNS="60", FORCE_COLOR="1", GITHUB_ACTIONS="true")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "run: make docs"
+
+
+def test_docs_generate_names_what_is_stale_and_writes_it(tmp_path):
+    # A copy of the project, made of links, in which one page and the schema are stale.
+    for name in ("docs", "recipes"):
+        (tmp_path / name).mkdir()
+    for path in (*ROOT.glob("docs/*"), *ROOT.glob("recipes/*")):
+        if path.is_file():
+            (tmp_path / path.relative_to(ROOT)).write_bytes(path.read_bytes())
+    (tmp_path / "README.md").write_text(page("README.md"), encoding="utf-8")
+    (tmp_path / "finetune").symlink_to(ROOT / "finetune")
+    schema, cli = tmp_path / "recipes" / "recipe.schema.json", tmp_path / "docs" / "cli.md"
+    schema.write_text("{}", encoding="utf-8")
+    cli.write_text(page("docs/cli.md").replace("## finetune validate", "## finetune vaildate"), encoding="utf-8")
+    command = [sys.executable, "docs/generate.py"]
+    checked = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert checked.returncode == 1
+    assert [line.split(":")[0] for line in checked.stdout.splitlines()] == ["docs/cli.md", "recipes/recipe.schema.json"]
+    assert schema.read_text(encoding="utf-8") == "{}"
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert cli.read_text(encoding="utf-8") == page("docs/cli.md")
+    assert schema.read_bytes() == (ROOT / "recipes" / "recipe.schema.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_docs_every_generated_part_is_closed(name):
+    marks = [mark.partition(":")[0] for mark in MARK.findall(page(name))]
+    assert marks
+    assert marks == ["generated", "end"] * (len(marks) // 2)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_docs_every_verb_is_documented(verb):
+    assert f"Usage: finetune {verb} " in section(page("docs/cli.md"), f"finetune {verb}")
+    assert re.search(rf"^│ {verb} ", page("README.md"), re.MULTILINE)
+
+
+def test_docs_every_section_and_key_of_the_recipe_is_documented():
+    text = page("docs/recipe.md")
+    for path in ((), *all_sections()):
+        table = section(text, f"`{dotted(path)}`" if path else "Top level")
+        for leaf in [leaf for leaf in all_leaves() if leaf[:-1] == path]:
+            assert f"\n| `{leaf[-1]}` |" in table
+
+
+def test_docs_every_shipped_recipe_is_in_the_readme():
+    for name in shipped_recipes():
+        assert f"| [`{name}`](recipes/{name}.yaml) | " in page("README.md")
+
+
+def test_docs_every_field_of_the_record_and_every_status_is_documented():
+    text = page("docs/runs.md")
+    not_in_file = {"extra", "directory"}
+    for name in set(Run.__dataclass_fields__) - not_in_file:
+        assert re.search(rf"`{name}[`.]", text), name
+    for status in STATUSES:
+        assert f"| `{status}` |" in text
+
+
+def test_docs_exit_codes_are_the_same_on_every_page():
+    tables = {name: re.findall(r"^\| ([\d, ]+) \| (.*) \|$", page(name), re.MULTILINE) for name in
+              ("README.md", "docs/cli.md", "docs/runs.md")}  # fmt: skip
+    assert [code for code, _ in tables["README.md"]] == ["0", "1", "2", "3", "70", "130, 143"]
+    assert tables["README.md"] == tables["docs/cli.md"] == tables["docs/runs.md"]
+
+
+def test_docs_example_recipe_of_the_readme_is_valid(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(example("recipe"), encoding="utf-8")
+    (tmp_path / "messages.csv").write_text("message,department\nWhere is it?,delivery\n", encoding="utf-8")
+    assert main(["validate", "recipe.yaml"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("ok: text-classification · distilbert/distilbert-base-uncased · ")
+    assert printed.err == ""
+
+
+def test_docs_example_of_mistakes_prints_what_the_readme_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.yaml").write_text(example("mistakes"), encoding="utf-8")
+    (tmp_path / "messages.csv").write_text("message,department\nWhere is it?,delivery\n", encoding="utf-8")
+    assert main(["validate", "recipe.yaml"]) == 1
+    assert capsys.readouterr().err == example("mistakes", "text")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_docs_relative_links_resolve(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [link for link in links if link and "://" not in link and not link.startswith("mailto:")]
+    assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def tree_of_the_architecture():
+    """Return the paths that the tree of ARCHITECTURE.md names: two spaces a level, a folder ends in a slash."""
+    block = section(page("ARCHITECTURE.md"), "The rooms").split("```text\n")[1].split("```")[0]
+    paths, folders = [], []
+    for line in block.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        paths.append("".join([*folders[:depth], name]))
+        if name.endswith("/"):
+            folders = [*folders[:depth], name]
+    return paths
+
+
+def test_docs_architecture_names_every_module_and_nothing_else():
+    named = tree_of_the_architecture()
+    assert len(named) == len(set(named))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "finetune").rglob("*.py")}
+    modules = {path for path in modules if not path.endswith("/__init__.py")}
+    assert modules - set(named) == set()
