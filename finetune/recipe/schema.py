@@ -111,7 +111,7 @@ class Dataset(Section):
     path: Text | None = Field(
         default=None,
         description=(
-            "A hub id, a file (csv, tsv, json, jsonl, parquet, arrow, conll, txt) or folder relative to "
+            "A hub id, a file (csv, tsv, json, jsonl, parquet, arrow, txt) or folder relative to "
             "the recipe, or package:<python package>/<folder inside it>. With data_files it may be left "
             "out or name the format (json, csv …)."
         ),
@@ -206,7 +206,9 @@ class Training(Section):
     )
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         default="auto",
-        description="Precision of the arithmetic; auto takes bf16 where the processor or GPU has it, else none.",
+        description=(
+            "Precision of the arithmetic; auto takes bf16 where the processor or GPU has it, fp16 on older GPUs, else no."
+        ),
     )
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = Field(
         default="group_by_length",

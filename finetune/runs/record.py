@@ -144,7 +144,8 @@ def run_from_json(content: Any, place: str = RECORD_NAME) -> Run:
     version = content.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise FinetuneError(
-            f"{place}: schema_version {version}, this finetune reads up to {SCHEMA_VERSION}", "pip install -U finetune"
+            f"{place}: schema_version {version}, this finetune reads up to {SCHEMA_VERSION}",
+            "Read it with the newer finetune that wrote it.",
         )
     known = {entry.name for entry in fields(Run)} - set(_NOT_IN_FILE)
     values = {name: _field_value(name, value, place) for name, value in content.items() if name in known}

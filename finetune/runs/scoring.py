@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from finetune.errors import FinetuneError
 from finetune.runs.record import Run, Score
+from finetune.tasks import greater_is_better
 from finetune.text import did_you_mean, join_words
 
 SPLITS = ("test", "validation")
-LOWER_IS_BETTER = ("loss", "mse", "mae", "rmse", "perplexity", "wer")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _greater_is_better(run: Run, metric: str) -> bool:
     stated = run.main_metric.get("greater_is_better")
     if metric == run.main_metric.get("name") and isinstance(stated, bool):
         return stated
-    return metric not in LOWER_IS_BETTER
+    return greater_is_better(metric)
 
 
 def check_metric(metric: str, runs: Sequence[Run]) -> None:

@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+# Every other metric is better the greater it is.
+LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "perplexity", "brier_score", "wer", "cer", "ter"})
+
+
+def greater_is_better(metric: str) -> bool:
+    """Tell the direction of a metric."""
+    return metric not in LOWER_IS_BETTER
+
 
 @dataclass(frozen=True)
 class Column:

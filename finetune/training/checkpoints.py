@@ -144,6 +144,8 @@ def _scaler_state(scaler: Any) -> dict[str, Any]:
 
 def _flush(folder: Path) -> None:
     """Force a folder and its files onto the disk, so that a rename never names half a checkpoint."""
+    if os.name == "nt":  # Windows flushes neither folders nor files that are open for reading
+        return
     for path in [*folder.iterdir(), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune.evaluation.answers import label_words, readable
-from finetune.evaluation.metrics import greater_is_better
 from finetune.evaluation.predict import Evaluation
 from finetune.runs.card import model_card
 from finetune.runs.record import write_atomically
-from finetune.tasks import LabelScheme
+from finetune.tasks import LabelScheme, greater_is_better
 from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress

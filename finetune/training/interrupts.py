@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+_SAME_WISH_SECONDS = 10.0
 
 
 class Interrupted(BaseException):
@@ -24,13 +28,15 @@ class Interrupted(BaseException):
 class Interrupts:
     """The two signals of one run.
 
-    Outside `deferred()` a signal raises Interrupted at once. Inside, the first one is only remembered until
-    `check()` is called at a safe place; a second one does not wait.
+    Outside `deferred()` a signal raises Interrupted at once. Inside, it is only remembered until `check()` is called
+    at a safe place. Signals that follow within ten seconds are the same wish once more (a second Ctrl-C, a launcher
+    that passes SIGTERM on) and must not break the saving off; a later one does not wait.
     """
 
     def __init__(self) -> None:
         self._deferring = False
         self._pending: int | None = None
+        self._last_taken = -math.inf
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -44,6 +50,10 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _take(self, signum: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last_taken < _SAME_WISH_SECONDS:
+            return
+        self._last_taken = now
         if self._deferring and self._pending is None:
             self._pending = signum
             return

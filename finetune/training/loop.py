@@ -41,7 +41,7 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
         prepared = prepare(recipe, phase, session.directory, smoke=options.smoke)
         for note in prepared.notes:
             say(f"note: {note}")
-        session.write(**first_sections(prepared))
+        session.write(**first_sections(prepared, session.run.recipe))
         open_trackers(prepared, session.run.recipe)
         if not session.run.baselines:
             with phase("baseline"):

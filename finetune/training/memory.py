@@ -1,7 +1,8 @@
-"""Memory: what a run will need, and one clear error when there is not enough."""
+"""Memory and disk: what a run will need, and one clear error when there is not enough."""
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError
@@ -15,8 +16,13 @@ _ADAM_STATES = 2
 _BYTES = 4  # weights, gradients and optimizer states are held in float32
 
 
-def explain_out_of_memory(error: BaseException, training: Training) -> BaseException:
-    """Return a FinetuneError that proposes half the batch when memory ran out, any other error as it is."""
+def explain_shortage(error: BaseException, training: Training) -> BaseException:
+    """Return a FinetuneError when the memory or the disk was too small, any other error as it is."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FinetuneError(
+            f"the disk is full: {error.filename or error.strerror}",
+            "Free some space (finetune clean removes old checkpoints), then continue with --resume.",
+        )
     is_short = isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
     )

@@ -12,12 +12,12 @@ from finetune.data.encoding import EncodedData, encode_data
 from finetune.data.sources import LoadedData, load_data
 from finetune.data.token_cache import cache_directory
 from finetune.errors import FinetuneError
-from finetune.evaluation.metrics import greater_is_better, load_metric, short_name
+from finetune.evaluation.metrics import load_metric, short_name
 from finetune.evaluation.predict import Predictor
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
 from finetune.models.shrink import shrink_config
 from finetune.recipe.schema import Recipe
-from finetune.tasks import LabelScheme, Task, all_tasks
+from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
 from finetune.training.hardware import Hardware, choose_precision, describe_hardware, pick_device, start_accelerator
 from finetune.training.optimization import build_optimizer, build_schedule

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
 
 
-def first_sections(prepared: Prepared) -> dict[str, Any]:
-    """Return what is known of a run before its first step: model, dataset, training, hardware."""
+def first_sections(prepared: Prepared, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a run before its first step: model, dataset, training, hardware.
+
+    `recorded` is the recipe as the record holds it: its paths are relative to the run directory.
+    """
     return {
-        "model": model_section(prepared),
-        "dataset": dataset_section(prepared),
+        "model": model_section(prepared) | {"name_or_path": recorded["model"]["name_or_path"]},
+        "dataset": dataset_section(prepared) | {"path": recorded["dataset"]["path"]},
         "training": training_section(prepared, Progress()),
         "hardware": prepared.hardware.to_dict(),
     }

@@ -28,7 +28,7 @@ from finetune.runs.record import (
 )
 from finetune.training.hardware import wait_for_device
 from finetune.training.interrupts import Interrupted, Interrupts
-from finetune.training.memory import explain_out_of_memory
+from finetune.training.memory import explain_shortage
 from finetune.training.options import Resumption, RunOptions
 
 _HEARTBEAT_SECONDS = 30.0
@@ -95,7 +95,7 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
             except BaseException as error:
                 if isinstance(error, Interrupted):
                     error.directory = directory
-                explained = explain_out_of_memory(error, options.recipe.training)
+                explained = explain_shortage(error, options.recipe.training)
                 _close(session, *_ending(explained))
                 raise explained from error.__cause__ if explained is error else error
             _close(session, session.run.status, session.run.status_reason)

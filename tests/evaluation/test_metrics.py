@@ -3,8 +3,8 @@
 import pytest
 
 from finetune.errors import FinetuneError
-from finetune.evaluation.metrics import compute_metrics, greater_is_better, load_metric
-from finetune.tasks import LabelScheme, all_tasks
+from finetune.evaluation.metrics import compute_metrics, load_metric
+from finetune.tasks import LabelScheme, all_tasks, greater_is_better
 
 SINGLE = LabelScheme("single_label_classification", ("a", "b"))
 MULTI = LabelScheme("multi_label_classification", ("a", "b", "c"))

@@ -177,3 +177,20 @@ def test_full_disk_keeps_the_checkpoint_before(toy_recipe, finetune, only_run, m
     monkeypatch.undo()
     code, _, err = finetune("run", recipe, "--resume")
     assert code == 0, err
+
+
+def test_full_disk_while_keeping_the_best_is_one_clear_error(toy_recipe, finetune, only_run, monkeypatch):
+    import errno
+
+    from finetune.training import checkpoints
+
+    def full(model, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoints, "_save_weights", full)
+    code, _, err = finetune(
+        "run", toy_recipe(training={**TRAINING, "save_strategy": "no", "load_best_model_at_end": True})
+    )
+    assert code == 1
+    assert "the disk is full" in err
+    assert read_run(only_run())["status"] == "failed"

@@ -1,0 +1,47 @@
+"""finetune.training.interrupts: where a signal is taken, and how often."""
+
+import os
+import signal
+
+import pytest
+
+from finetune.training import interrupts
+from finetune.training.interrupts import Interrupted, Interrupts
+
+
+def send(signum):
+    os.kill(os.getpid(), signum)
+
+
+def test_interrupts_outside_a_deferral_raise_at_once():
+    with Interrupts(), pytest.raises(Interrupted) as caught:
+        send(signal.SIGTERM)
+    assert caught.value.signum == signal.SIGTERM
+
+
+def test_interrupts_inside_a_deferral_wait_for_a_safe_place():
+    with Interrupts() as taken, taken.deferred():
+        send(signal.SIGINT)
+        send(signal.SIGINT)  # the same wish once more
+        with pytest.raises(Interrupted, match="SIGINT"):
+            taken.check()
+
+
+def test_interrupts_take_a_later_signal_at_once(monkeypatch):
+    monkeypatch.setattr(interrupts, "_SAME_WISH_SECONDS", 0.0)
+    with Interrupts() as taken, taken.deferred():
+        send(signal.SIGINT)
+        with pytest.raises(Interrupted):
+            send(signal.SIGINT)
+
+
+def test_interrupts_give_the_handlers_back():
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_check_without_a_signal_does_nothing():
+    with Interrupts() as taken, taken.deferred():
+        assert taken.check() is None
