@@ -207,7 +207,8 @@ class Training(Section):
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
         default="auto",
         description=(
-            "Precision of the arithmetic; auto takes bf16 where the processor or GPU has it, fp16 on older GPUs, else no."
+            "Precision of the arithmetic; auto takes bf16 where the processor or GPU has it, fp16 on older GPUs, "
+            "else no."
         ),
     )
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = Field(
