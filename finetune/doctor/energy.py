@@ -84,8 +84,8 @@ def check_place(country: str | None, environment: Mapping[str, str], root: Path 
         intensity = resolve_intensity(Emissions(), country, None, environment, root)
     except FinetuneError as error:
         return Check("carbon intensity", FAIL, error.message, error.hint)
-    year = f" {intensity.year}" if intensity.year else ""
-    value = f"{significant(intensity.g_per_kwh)} g/kWh, {intensity.source}{year}, {intensity.scope}"
+    data = ", ".join(str(part) for part in (intensity.year, intensity.scope, intensity.source) if part)
+    value = f"{significant(intensity.g_per_kwh)} g/kWh (data: {data})"
     if intensity.known_from == "assumed":
         return Check(
             "carbon intensity",

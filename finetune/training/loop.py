@@ -53,9 +53,8 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
             if recipe.training.load_best_model_at_end and progress.best_step not in (None, progress.step):
                 load_best(session.directory, prepared.bare_model)
             finish(prepared, progress, session, reason)
-        except (
-            Interrupted
-        ):  # no step is left: whichever weights are loaded now are those the resumed run will finish with
+        except Interrupted:
+            # No step is left: the weights that are loaded now are those with which the resumed run will finish.
             save(prepared, progress, session, take_random_state())
             raise
     write_card(session)
@@ -65,8 +64,8 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
 def fit(prepared: Prepared, progress: Progress, session: Session) -> str | None:
     """Train to the end of the plan or until a rule stops it, and return that rule's reason.
 
-    After each step: log, evaluate, keep the best, save a checkpoint, ask the stop rules. A signal, an error of
-    the data or a full disk leaves a checkpoint of the last step border behind.
+    After each step: log, evaluate, keep the best, save a checkpoint, ask the stop rules. A signal leaves a checkpoint
+    of the last step border behind.
     """
     plan, training = prepared.plan, prepared.recipe.training
     border = take_random_state()

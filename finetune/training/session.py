@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from finetune.emissions.intensity import resolve_intensity
 from finetune.emissions.meter import EnergyMeter, open_meter
 from finetune.errors import FinetuneError
 from finetune.recipe.load import dump_recipe, recipe_settings
@@ -71,6 +72,8 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
     However the body ends, the meter is closed, the record says why, and the directory is given back: an error
     makes the run failed, a signal interrupted. A body that ends by itself sets the status.
     """
+    # An unknown place is refused before anything is written.
+    resolve_intensity(options.recipe.emissions, options.country, options.region)
     with Interrupts() as interrupts:
         directory = (
             resumption.directory if resumption else new_run_directory(Path(options.recipe.output_dir), options.name)

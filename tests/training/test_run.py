@@ -236,3 +236,18 @@ def test_run_needs_a_recipe(finetune):
     code, _, err = finetune("run", "a.yaml", "b.yaml")
     assert code == 1
     assert "more than one recipe: a.yaml b.yaml" in err
+
+
+def test_run_in_an_unknown_country_writes_nothing(toy_recipe, finetune, tmp_path):
+    code, _, err = finetune("run", toy_recipe(), "--country", "XYZ")
+    assert code == 1
+    assert "XYZ" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_run_record_holds_no_absolute_paths(toy_recipe, finetune, only_run, tmp_path):
+    finetune("run", toy_recipe(training={"max_steps": 1}))
+    run = read_run(only_run())
+    del run["command"]  # as it was typed
+    assert str(tmp_path) not in json.dumps({key: run[key] for key in run if key != "recipe"})
+    assert str(tmp_path) not in json.dumps({key: run["recipe"][key] for key in ("model", "dataset")})
