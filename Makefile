@@ -25,7 +25,7 @@ install: $(STAMP)  ## Make .venv and install finetune with everything the tests 
 quickstart: install  ## Fine-tune a real checkpoint, its random-weights control, and compare them
 	$(BIN)/finetune run quickstart
 	$(BIN)/finetune run quickstart-scratch
-	$(BIN)/finetune compare quickstart quickstart-scratch
+	$(BIN)/finetune compare --last 2
 
 test: install  ## The fast tests: no network, no GPU, under 5 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu" -q --durations=10
@@ -57,5 +57,5 @@ golden: install  ## Write the stored command-line output of the tests anew
 bench: install  ## Measure; writes the tables of benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-clean:  ## Remove what was made, runs and the environment too
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## Remove the environment and the caches of the tools; runs/ stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -61,7 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FinetuneError as error:
         print_error(error)
         return 1
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:  # a file or folder that may not be touched
+            reason = f"{error.filename}: {error.strerror}"
+            print_error(FinetuneError(reason, "Look at the path, and at who may read or write it."))
+            return 1
         traceback.print_exc()
         typer.echo("This is a bug in finetune. Please report it with the lines above.", err=True)
         return 70

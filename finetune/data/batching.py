@@ -65,7 +65,7 @@ def evaluation_batches(lengths: Sequence[int] | numpy.ndarray, batch_size: int) 
         yield order[start : start + batch_size]
 
 
-def collate(rows: dict[str, list[Any]], tokenizer: Any, max_length: int, label_dtype: Any = None) -> dict[str, Any]:
+def collate(rows: dict[str, list[Any]], tokenizer: Any, max_length: int) -> dict[str, Any]:
     """Pad token columns to the longest row (a multiple of 8, the width of the matrix units) and make tensors.
 
     No row is padded beyond `max_length`, the positions that the model has.
@@ -92,5 +92,5 @@ def collate(rows: dict[str, list[Any]], tokenizer: Any, max_length: int, label_d
                 line[: len(values)] = values
         tensors[name] = torch.from_numpy(padded)
     if "labels" in rows:
-        tensors["labels"] = torch.tensor(numpy.asarray(rows["labels"]), dtype=label_dtype)
+        tensors["labels"] = torch.tensor(numpy.asarray(rows["labels"]))
     return tensors

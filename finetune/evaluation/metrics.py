@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,16 @@ def compute_metrics(
     """Return the value of each metric; a metric that returns several values gives several entries."""
     found: dict[str, float] = {}
     for name in names:
-        result = load_metric(name, scheme.problem_type).compute(predictions=predictions, references=references)
-        numbers = {key: float(value) for key, value in (result or {}).items() if isinstance(value, (int, float))}
+        try:
+            result = load_metric(name, scheme.problem_type).compute(predictions=predictions, references=references)
+        except Exception as error:
+            if name in FORMULAS:
+                raise
+            raise FinetuneError(  # a script of somebody else's may raise anything
+                f"evaluation.metrics: {name} failed: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"Leave it out, or take one of ours: {', '.join(FORMULAS)}.",
+            ) from error
+        numbers = {key: float(value) for key, value in (result or {}).items() if isinstance(value, Real)}
         short = short_name(name)
         found |= {(short if len(numbers) == 1 else f"{short}_{key}"): value for key, value in numbers.items()}
     return found

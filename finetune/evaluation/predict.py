@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,20 +56,17 @@ class Predictor:
 
 
 def predict_rows(
-    predictor: Predictor, split: Any, check: Callable[[], None], advance: Callable[[int], None] = lambda done: None
+    predictor: Predictor, split: Any, batches: Iterable[Any], check: Callable[[], None]
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield (places in the split, logits) batch by batch; nothing is kept, so memory stays flat.
+    """Yield (places in the split, logits) for each batch of places; nothing is kept, so memory stays flat.
 
-    `check` is called between batches and may raise to interrupt; `advance` hears how many rows are done.
+    `check` is called between batches and may raise to interrupt.
     """
     predictor.model.eval()
     tokens = split.select_columns([name for name in _TOKEN_COLUMNS if name in split.column_names])
-    done = 0
-    for places in evaluation_batches(split["length"], predictor.batch_size):
+    for places in batches:
         check()
         yield places, predictor.logits(tokens[places])
-        done += len(places)
-        advance(done)
 
 
 _TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
@@ -85,12 +82,16 @@ def evaluate_split(
     predictions: list[Any] = [None] * len(split)
     references = list(split["labels"])
     loss_sum = weight = 0.0
-    for places, logits in predict_rows(predictor, split, check, advance):
+    done = 0
+    batches = evaluation_batches(split["length"], predictor.batch_size)
+    for places, logits in predict_rows(predictor, split, batches, check):
         truth = torch.tensor([references[place] for place in places])
         loss_sum += float(task.loss(logits, truth, labels))
         weight += float(task.loss_weight(truth, labels))
         for place, prediction in zip(places, task.predict(logits.numpy(), labels), strict=True):
             predictions[place] = prediction
+        done += len(places)
+        advance(done)
     return Evaluation(
         predictions, _plain(references, labels), list(split["row"]), loss_sum / weight if weight else None
     )

@@ -120,7 +120,7 @@ def build_model(
     import transformers
 
     auto = getattr(transformers, task.auto_class)
-    config = _head_config(checkpoint, task, labels)
+    config = _head_config(checkpoint, labels)
     if not settings.trust_remote_code and type(config) not in auto._model_mapping:
         raise FinetuneError(
             f"model.name_or_path: {checkpoint.reference} is a {checkpoint.model_type} model, "
@@ -144,7 +144,7 @@ def build_model(
     return model, notes
 
 
-def _head_config(checkpoint: Checkpoint, task: Task, labels: LabelScheme) -> Any:
+def _head_config(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
     config = checkpoint.config
     names = labels.names or ("value",)
     config.id2label = dict(enumerate(names))

@@ -58,6 +58,11 @@ def _scrub_text(text: str) -> str:
     return re.sub(rf"(?<![\w.-]){re.escape(home)}(?![\w.-])", "~", text)
 
 
+def make_readable(path: Path) -> None:
+    """Give a file the rights that any new file gets; some libraries make files that only their owner reads."""
+    path.chmod(0o666 & ~_umask())
+
+
 def _umask() -> int:
     # Python reads the umask only by setting it.
     mask = os.umask(0o022)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError
-from finetune.runs.record import write_atomically
+from finetune.runs.files import make_readable, write_atomically
+from finetune.training.memory import is_disk_full
 
 if TYPE_CHECKING:
     import torch
@@ -58,10 +59,12 @@ def save_checkpoint(
         write_atomically(building / _STATE, json.dumps(state))
         _flush(building)
         building.rename(target)
-    except OSError as error:
+    except Exception as error:  # safetensors and torch raise classes of their own for a full disk
         shutil.rmtree(building, ignore_errors=True)
+        if not (isinstance(error, OSError) or is_disk_full(error)):
+            raise
         raise FinetuneError(
-            f"the checkpoint of step {step} could not be saved: {error.strerror or error}",
+            f"the checkpoint of step {step} could not be saved: {error}",
             "Free some disk space, then continue with --resume; earlier checkpoints are whole.",
         ) from error
     return target
@@ -130,6 +133,7 @@ def _save_weights(model: torch.nn.Module, path: Path) -> None:
     from safetensors.torch import save_model
 
     save_model(model, str(path))  # writes tied weights once
+    make_readable(path)
 
 
 def _load_weights(model: torch.nn.Module, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
 from finetune.runs.card import model_card
-from finetune.runs.record import write_atomically
+from finetune.runs.files import make_readable, write_atomically
 from finetune.tasks import LabelScheme, greater_is_better
 from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split
 from finetune.training.prepare import Prepared
@@ -22,14 +22,14 @@ from finetune.training.session import Session
 def finish(prepared: Prepared, progress: Progress, session: Session, reason: str | None) -> None:
     """Score the final model on validation and test, save it, and write the finished record."""
     metrics: dict[str, Any] = {}
-    with session.meter.phase("evaluate"):
+    with session.phase("evaluate"):
         for name in [split for split in ("validation", "test") if split in prepared.encoded.splits]:
             evaluation, metrics[name] = final_scores(prepared, session, name)
             write_predictions(session.directory, name, evaluation, prepared.labels)
     # Not "evaluate": what it costs to measure an answer is no part of what it cost to make the model.
-    with session.meter.phase("other"):
+    with session.phase("other"):
         inference = energy_per_1000_predictions(prepared, session, reported_split(prepared))
-    with session.meter.phase("save"):
+    with session.phase("save"):
         save_model(prepared, session.directory)
     session.inference = inference or {}
     split, main = reported_split(prepared), prepared.metric_names[0]
@@ -64,6 +64,8 @@ def save_model(prepared: Prepared, directory: Path) -> None:
     shutil.rmtree(building, ignore_errors=True)
     prepared.bare_model.save_pretrained(building)
     prepared.checkpoint.tokenizer.save_pretrained(building)
+    for path in building.glob("*.safetensors"):
+        make_readable(path)
     shutil.rmtree(target, ignore_errors=True)
     building.rename(target)
 

@@ -14,6 +14,7 @@ from finetune.console import say
 from finetune.data.batching import collate, epoch_batches, micro_batches
 from finetune.errors import FinetuneError
 from finetune.runs.record import Run
+from finetune.text import plural
 from finetune.training.checkpoints import drop_old_checkpoints, load_best, save_best, save_checkpoint
 from finetune.training.finish import finish, write_card
 from finetune.training.interrupts import Interrupted
@@ -37,10 +38,9 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
     """
     recipe = options.recipe
     with open_session(options, resumption) as session:
-        phase = session.meter.phase
+        phase = session.phase
         prepared = prepare(recipe, phase, session.directory, smoke=options.smoke)
-        for note in prepared.notes:
-            say(f"note: {note}")
+        say_what_was_found(prepared)
         session.write(**first_sections(prepared, session.run.recipe))
         open_trackers(prepared, session.run.recipe)
         if not session.run.baselines:
@@ -59,6 +59,18 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
             raise
     write_card(session)
     return session.run
+
+
+def say_what_was_found(prepared: Prepared) -> None:
+    """Tell before the first step how long the texts are, what is cut, how many steps there are, and every note."""
+    encoded = prepared.encoded
+    say(
+        f"training rows: median {encoded.length_p50}, 95 % {encoded.length_p95}, longest {encoded.length_max} tokens; "
+        f"{100 * encoded.truncated_fraction:.1f} % cut at {prepared.max_length}"
+    )
+    say(f"steps: {prepared.plan.total_steps:,} of {plural(prepared.plan.global_batch_size, 'row')}")
+    for note in prepared.notes:
+        say(f"note: {note}")
 
 
 def fit(prepared: Prepared, progress: Progress, session: Session) -> str | None:
@@ -207,7 +219,7 @@ def log_step(prepared: Prepared, progress: Progress, session: Session, step: Ste
 
 def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
     """Score the validation split, add a point to the timeline, and keep the weights when they are the best so far."""
-    with session.meter.phase("evaluate"):
+    with session.phase("evaluate"):
         scores = validation_scores(prepared, session)
     reading = session.meter.mark()
     values = {name: entry["value"] for name, entry in scores.items()}
@@ -222,16 +234,21 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
     progress.timeline.append(point)
     session.log(**point)
     prepared.accelerator.log({f"validation_{name}": value for name, value in values.items()}, step=progress.step)
+    if prepared.best_metric not in values:
+        raise FinetuneError(
+            f"training.metric_for_best_model: {prepared.best_metric} gives several values: {', '.join(values)}",
+            "Name one of them.",
+        )
     is_best = progress.add_evaluation(values[prepared.best_metric], better(prepared))
     if is_best and prepared.recipe.training.load_best_model_at_end:
-        with session.meter.phase("save"):
+        with session.phase("save"):
             save_best(session.directory, progress.step, prepared.bare_model)
     session.write(timeline=tuple(progress.timeline), training=training_section(prepared, progress))
 
 
 def save(prepared: Prepared, progress: Progress, session: Session, border: dict[str, Any]) -> None:
     """Write a checkpoint of the last step border with its random state, and drop the oldest ones."""
-    with session.meter.phase("save"):
+    with session.phase("save"):
         state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.meter.mark().microjoules}
         save_checkpoint(session.directory, progress.step, prepared.trainable, state, border)
         drop_old_checkpoints(session.directory, prepared.recipe.training.save_total_limit)

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from finetune.console import progress as show_progress
+from finetune.data.batching import evaluation_batches
 from finetune.evaluation.baselines import majority_evaluation
 from finetune.evaluation.predict import Evaluation, evaluate_split, predict_rows, score
 from finetune.training.prepare import Prepared
@@ -61,16 +62,22 @@ def _final_score(prepared: Prepared, evaluation: Evaluation) -> dict[str, Any]:
 def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str) -> dict[str, Any] | None:
     """Measure passes of the forward path over a split; None when no energy could be read.
 
-    Passes are repeated until half a minute or three of them are over; the model is warm from the evaluation
-    before. Returns Wh per 1,000 rows and what it was measured with.
+    Batches in random order (they differ in length) until half a minute or three passes over the split are over; the
+    model is warm from the evaluation before. Returns Wh per 1,000 rows and what it was measured with.
     """
-    split = prepared.encoded.splits[name]
-    before, began, rows, passes = session.meter.mark(), time.perf_counter(), 0, 0
-    while passes < _INFERENCE_PASSES and time.perf_counter() - began < _INFERENCE_SECONDS:
-        for places, _ in predict_rows(prepared.predictor, split, session.check):
-            rows += len(places)
-        passes += 1
-    after = session.meter.mark()
+    import numpy
+
+    split, predictor = prepared.encoded.splits[name], prepared.predictor
+    batches = list(evaluation_batches(split["length"], predictor.batch_size))
+    draw = numpy.random.default_rng(0)
+    order = (batches[place] for _ in range(_INFERENCE_PASSES) for place in draw.permutation(len(batches)))
+    lengths, rows, tokens = numpy.asarray(split["length"]), 0, 0
+    before, began = session.meter.mark(), time.perf_counter()
+    for places, _ in predict_rows(predictor, split, order, session.check):
+        rows, tokens = rows + len(places), tokens + int(lengths[places].sum())
+        if time.perf_counter() - began > _INFERENCE_SECONDS:
+            break
+    after, seconds = session.meter.mark(), time.perf_counter() - began
     if before.energy_kwh is None or after.energy_kwh is None:
         return None
     return {
@@ -78,9 +85,8 @@ def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str)
         "inference": {
             "split": name,
             "rows": rows,
-            "passes": passes,
-            "duration_s": time.perf_counter() - began,
-            "batch_size": prepared.recipe.training.per_device_eval_batch_size,
-            "mean_length_tokens": sum(split["length"]) / len(split),
+            "duration_s": seconds,
+            "batch_size": predictor.batch_size,
+            "mean_length_tokens": tokens / rows,
         },
     }

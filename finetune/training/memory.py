@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from finetune.recipe.schema import Training
 
 _SIGNS = ("out of memory", "can't allocate memory", "defaultcpuallocator", "cannot allocate memory")
+# safetensors quotes the system's error; torch only finds its archive shorter than it wrote ("unexpected pos").
+_FULL_DISK_SIGNS = ("No space left on device", "os error 28", "Disk quota exceeded", "unexpected pos")
 _ADAM_STATES = 2
 _BYTES = 4  # weights, gradients and optimizer states are held in float32
 
 
-def explain_shortage(error: BaseException, training: Training) -> BaseException:
-    """Return a FinetuneError when the memory or the disk was too small, any other error as it is."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+def explain_shortage(error: BaseException, training: Training, phase: str) -> BaseException:
+    """Return a FinetuneError when the memory or the disk was too small in a phase, any other error as it is."""
+    if is_disk_full(error):
         return FinetuneError(
-            f"the disk is full: {error.filename or error.strerror}",
+            f"the disk is full: {error}",
             "Free some space (finetune clean removes old checkpoints), then continue with --resume.",
         )
     is_short = isinstance(error, MemoryError) or (
@@ -30,14 +32,26 @@ def explain_shortage(error: BaseException, training: Training) -> BaseException:
         return error
     batch, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
     reason = str(error).splitlines()[0] if str(error) else "MemoryError"
-    if batch == 1:
+    if phase in ("baseline", "evaluate", "other"):
+        batch = training.per_device_eval_batch_size
+        hint = f"Same result with less memory: training.per_device_eval_batch_size={max(1, batch // 2)}"
+    elif batch == 1:
         hint = "Try training.gradient_checkpointing=true, or a smaller preprocessing.max_length."
     else:
+        half, double = batch // 2, accumulation * 2
+        same = "Same result" if 2 * half == batch else "Nearly the same"
         hint = (
-            f"Same result with less memory: training.per_device_train_batch_size={batch // 2} "
-            f"training.gradient_accumulation_steps={accumulation * 2}"
+            f"{same} with less memory: training.per_device_train_batch_size={half} "
+            f"training.gradient_accumulation_steps={double}"
         )
-    return FinetuneError(f"out of memory with batches of {plural(batch, 'row')}: {reason}", hint)
+    return FinetuneError(f"out of memory ({phase}) with batches of {plural(batch, 'row')}: {reason}", hint)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error means that the disk is full; safetensors and torch wrap it in classes of their own."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, Exception) and any(sign in str(error) for sign in _FULL_DISK_SIGNS)
 
 
 def memory_estimate(model: Any, optim: str, batch_size: int, length: int, mixed_precision: str) -> dict[str, int]:

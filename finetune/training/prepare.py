@@ -140,8 +140,8 @@ def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tup
     own = task.metrics[labels.problem_type]
     extra = tuple(name for name in recipe.evaluation.metrics or () if name not in own)
     unfit = [name for name in extra if name in task.all_metrics()]
-    best = recipe.training.metric_for_best_model or own[0]
-    if unfit or best not in (*own, *map(short_name, extra)):
+    best = short_name(recipe.training.metric_for_best_model or own[0])
+    if unfit or best not in (*own, *map(short_name, extra), "loss"):
         key = "evaluation.metrics" if unfit else "training.metric_for_best_model"
         raise FinetuneError(
             f"{key}: {', '.join(unfit) or best} does not fit labels read as {labels.problem_type}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def identity(prepared: Prepared) -> dict[str, Any]:
         "num_processes": prepared.hardware.num_processes,
         "mixed_precision": prepared.hardware.mixed_precision,
         "device": prepared.hardware.device,
+        "threads": prepared.hardware.threads,
+        "torch": version("torch"),
     }
 
 
@@ -102,6 +105,8 @@ _EXPLAINED = {
     "num_processes": "it ran on another number of processes",
     "mixed_precision": "it computed in another precision",
     "device": "it ran on another kind of device",
+    "threads": "it computed with another number of threads, whose sums round otherwise; OMP_NUM_THREADS sets it",
+    "torch": "it ran with another version of torch",
 }
 
 

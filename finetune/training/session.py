@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from finetune.console import say
 from finetune.emissions.intensity import resolve_intensity
 from finetune.emissions.meter import EnergyMeter, open_meter
 from finetune.errors import FinetuneError
@@ -44,7 +45,18 @@ class Session:
     meter: EnergyMeter
     interrupts: Interrupts
     inference: dict[str, Any] = field(default_factory=dict)  # what the meter cannot know: the cost of an answer
+    failed_in: str = ""  # the phase that an error came from
     _beat: float = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Book energy and time inside to a phase, and remember it when an error comes out of it."""
+        try:
+            with self.meter.phase(name):
+                yield
+        except BaseException:
+            self.failed_in = self.failed_in or name
+            raise
 
     def write(self, **changes: Any) -> None:
         """Change fields of the run record and write it, with the energy so far."""
@@ -98,9 +110,11 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
             except BaseException as error:
                 if isinstance(error, Interrupted):
                     error.directory = directory
-                explained = explain_shortage(error, options.recipe.training)
-                _close(session, *_ending(explained))
-                raise explained from error.__cause__ if explained is error else error
+                explained = explain_shortage(error, options.recipe.training, session.failed_in)
+                _close_after_error(session, *_ending(explained))
+                if explained is error:
+                    raise
+                raise explained from error
             _close(session, session.run.status, session.run.status_reason)
         finally:
             release(directory)
@@ -144,6 +158,14 @@ def _ending(error: BaseException) -> tuple[str, str]:
     if isinstance(error, FinetuneError):
         return "failed", error.message
     return "failed", f"{type(error).__name__}: {error}"
+
+
+def _close_after_error(session: Session, status: str, reason: str) -> None:
+    """Close a session that an error ended; a record that cannot be written must not hide that error."""
+    try:
+        _close(session, status, reason)
+    except OSError as error:
+        say(f"the record of {session.run.run_id} could not be finished: {error}")
 
 
 def _close(session: Session, status: str, reason: str | None) -> None:

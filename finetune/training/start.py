@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from finetune.training.options import Resumption, RunOptions
 from finetune.training.resume import find_resumable
 
 _SMOKE_ROWS = 64
+SMOKE_TAG = "smoke"
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ class Result:
     run: Run | None = None
     report: dict[str, Any] | None = None
     stopped_by: int | None = None
-    next_command: str = ""
+    next_command: str | None = None
 
     def print(self, as_json: bool) -> int:
         """Print the result on stdout and return the exit code."""
         if self.stopped_by is not None:
-            say(f"{signal.Signals(self.stopped_by).name}: the state is saved. Continue with: {self.next_command}")
+            goes_on = f": the state is saved. Continue with: {self.next_command}" if self.next_command else ""
+            say(signal.Signals(self.stopped_by).name + goes_on)
             return 128 + self.stopped_by
         if self.run is not None:
             print(json.dumps(run_to_json(self.run), indent=2) if as_json else closing_panel(self.run))
@@ -66,9 +69,16 @@ def start(request: Request) -> Result:
     """Carry out a request; raises FinetuneError for everything that the user can mend."""
     loaded, reference = _read_words(request)
     if request.resume:
-        output_dir = Path(loaded.recipe.output_dir) if loaded else request.output_dir or Path("runs")
+        if loaded is None and any("=" in word for word in request.words):
+            raise FinetuneError(
+                "settings go with a recipe; a run that is named alone is continued as it was started",
+                "finetune run RECIPE --resume RUN KEY=VALUE says which recipe is meant.",
+            )
+        default = request.output_dir or Path(os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")
+        output_dir = Path(loaded.recipe.output_dir) if loaded else default
         recipe, resumption = find_resumable(loaded.recipe if loaded else None, output_dir, reference)
-        return _run(RunOptions(recipe, resumption.run.name, False, request.country, request.region), resumption)
+        smoke = SMOKE_TAG in resumption.run.tags
+        return _run(RunOptions(recipe, resumption.run.name, smoke, request.country, request.region), resumption)
     if loaded is None:
         raise FinetuneError("no recipe is named", "finetune recipes lists the shipped ones; finetune init writes one.")
     name = loaded.recipe.name or (loaded.path.stem if loaded.path else loaded.recipe.task)
@@ -85,7 +95,11 @@ def _run(options: RunOptions, resumption: Resumption | None) -> Result:
     try:
         return Result(run=run(options, resumption))
     except Interrupted as interrupted:
-        return Result(stopped_by=interrupted.signum, next_command=f"finetune run --resume {interrupted.directory}")
+        # Without a directory nothing had begun; without a checkpoint the resumed run starts over, and says so.
+        directory = interrupted.directory
+        return Result(
+            stopped_by=interrupted.signum, next_command=f"finetune run --resume {directory}" if directory else None
+        )
 
 
 def _read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:
@@ -135,6 +149,6 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
     training = recipe.training.model_copy(
         update={"max_steps": 2, "logging_steps": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
     )
-    tags = [*recipe.tags, "smoke"]
+    tags = [*recipe.tags, SMOKE_TAG]
     model = recipe.model.model_copy(update={"init": "scratch"})  # no weights are fetched to be thrown away
     return recipe.model_copy(update={"model": model, "dataset": dataset, "training": training, "tags": tags})

@@ -251,3 +251,56 @@ def test_run_record_holds_no_absolute_paths(toy_recipe, finetune, only_run, tmp_
     del run["command"]  # as it was typed
     assert str(tmp_path) not in json.dumps({key: run[key] for key in run if key != "recipe"})
     assert str(tmp_path) not in json.dumps({key: run["recipe"][key] for key in ("model", "dataset")})
+
+
+def test_run_out_of_memory_in_an_evaluation_speaks_of_its_batch(toy_recipe, finetune, monkeypatch):
+    from finetune.evaluation.predict import Predictor
+
+    def full(*arguments):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(Predictor, "logits", full)
+    code, _, err = finetune("run", toy_recipe())
+    assert code == 1
+    assert "out of memory (baseline) with batches of 64 rows" in err
+    assert "per_device_eval_batch_size=32" in err
+
+
+def test_run_with_a_metric_that_raises_says_which(toy_recipe, finetune, tmp_path):
+    folder = tmp_path / "raising"
+    folder.mkdir()
+    (folder / "raising.py").write_text(
+        "import datasets\n"
+        "import evaluate\n"
+        "class Raising(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        kind = datasets.Value('int64')\n"
+        "        features = datasets.Features({'predictions': kind, 'references': kind})\n"
+        "        return evaluate.MetricInfo(description='', citation='', inputs_description='', features=features)\n"
+        "    def _compute(self, predictions, references):\n"
+        "        raise ValueError('average is missing')\n"
+    )
+    code, _, err = finetune("run", toy_recipe(evaluation={"metrics": [str(folder)]}))
+    assert code == 1
+    assert "raising failed: ValueError: average is missing" in err
+
+
+def test_run_can_choose_the_best_model_by_its_loss(toy_recipe, finetune, only_run):
+    code, _, err = finetune("run", toy_recipe(training={"num_train_epochs": 3, "metric_for_best_model": "loss"}))
+    assert code == 0, err
+    run = read_run(only_run())
+    losses = {point["step"]: point["metrics"]["loss"] for point in run["timeline"]}
+    assert losses[run["training"]["best_step"]] == min(losses.values())
+
+
+def test_run_says_how_long_the_texts_are(toy_recipe, finetune):
+    _, _, err = finetune("run", toy_recipe(training={"max_steps": 1}, preprocessing={"max_length": 6}))
+    assert "training rows: median" in err
+    assert "% cut at 6" in err
+
+
+def test_run_into_a_folder_that_may_not_be_written_is_one_clear_error(toy_recipe, finetune, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    code, _, err = finetune("run", toy_recipe(), f"output_dir={tmp_path / 'file' / 'runs'}")
+    assert code == 1
+    assert "Traceback" not in err
