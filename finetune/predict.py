@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from finetune.console import progress, say, someone_watches
+from finetune.data.rows import open_rows
 from finetune.errors import FinetuneError
 from finetune.evaluation.predict import Predictor
 from finetune.evaluation.predict_file import (
@@ -23,10 +24,10 @@ from finetune.evaluation.predict_file import (
     answer_batch,
     load_model,
     open_finished,
-    open_source,
     parse_columns,
     read_inputs,
 )
+from finetune.recipe.lookup import look_up
 from finetune.runs.record import find_run, read_run
 from finetune.text import plural
 from finetune.training.hardware import choose_precision, pick_device, start_accelerator
@@ -66,12 +67,14 @@ def _answer_all(request: Request) -> None:
     columns = parse_columns(request.columns, finished)
     format = _format(request)
     _check_output(request)
-    source = open_source(Path(request.file) if request.file != "-" else _stdin())
+    source = open_rows(Path(request.file) if request.file != "-" else _stdin())
     predictor, where = _predictor(finished, request.batch_size)
     began, done, unanswered = time.perf_counter(), 0, _Unanswered()
     with _open_output(request.output) as output, _progress(source.total, output) as advance:
         write = _writer(format, output, finished.roles)
-        for batch in read_inputs(source, finished, columns):
+        for batch in read_inputs(source, finished, columns, predictor.batch_size):
+            for note in batch.notes:
+                say(f"note: {note}")
             answers = answer_batch(predictor, finished.truncation, batch)
             write(answers)
             output.flush()
@@ -113,13 +116,17 @@ def _check_output(request: Request) -> None:
     output, source = request.output, Path(request.file)
     if output is None:
         return
-    if request.file != "-" and output.exists() and source.exists() and output.samefile(source):
+    target = Path(os.path.realpath(output))  # at the end of a link a new file may be made
+    there = look_up(target)
+    if there.fault:
+        raise FinetuneError(f"--output {there.shown} {there.fault}", "Name another file.")
+    if request.file != "-" and there.kind != "none" and os.path.exists(source) and target.samefile(source):
         raise FinetuneError(f"--output {output}: is the input file itself", "Name another file.")
-    if output.is_dir():
+    if there.kind == "folder":
         raise FinetuneError(f"--output {output}: is a folder", f"Name a file: {output / 'predictions.jsonl'}")
-    if not output.parent.is_dir():
+    if not target.parent.is_dir():
         raise FinetuneError(f"--output {output}: there is no folder {output.parent}", f"mkdir -p {output.parent}")
-    if not os.access(output.parent, os.W_OK):
+    if not os.access(target.parent, os.W_OK):
         raise FinetuneError(f"--output {output}: you may not write to {output.parent}", "Name another folder.")
 
 
@@ -136,7 +143,7 @@ def _open_output(path: Path | None) -> Iterator[TextIO]:
             yield file
         return
     target = path.resolve()
-    building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    building = target.with_name(f".predictions.{os.getpid()}.tmp")
     try:
         with building.open("w", encoding="utf-8", newline="") as file:
             yield file

@@ -28,6 +28,7 @@ def clean(
     from finetune.runs.cleaning import removable_checkpoints, remove
     from finetune.runs.formats import file_size
     from finetune.runs.record import find_run, list_runs, read_run
+    from finetune.runs.tables import one_line
     from finetune.text import plural
 
     if runs:
@@ -36,9 +37,9 @@ def clean(
         chosen, _ = list_runs(output_dir)
     found, notes = removable_checkpoints(chosen, keep_best, unfinished_too)
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(one_line(f"note: {note}"), err=True)
     for entry in found:
-        typer.echo(f"{entry.run.run_id}  {file_size(entry.size)}")
+        typer.echo(one_line(f"{entry.run.run_id}  {file_size(entry.size)}"))
     size = file_size(sum(entry.size for entry in found))
     if not found:
         typer.echo("Nothing to remove.")

@@ -32,6 +32,9 @@ def compare(
         str | None,
         typer.Option(help="Also give the grams on one grid for all: BRA, CAN/Quebec, or grams per kWh."),
     ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the N newest finished runs.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print {runs, pareto, notes} for programs.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
@@ -46,9 +49,11 @@ def compare(
     """
     if as_json + as_csv + as_markdown > 1:
         raise typer.BadParameter("--json, --csv and --md exclude each other")
+    if last is not None and runs:
+        raise typer.BadParameter("--last takes the newest runs of the folder; leave it out, or the names of runs")
     from finetune.runs.requests import ComparisonRequest, requested_comparison, written_comparison
 
-    request = ComparisonRequest(tuple(runs or ()), output_dir, metric, sort, baseline, grid)
+    request = ComparisonRequest(tuple(runs or ()), output_dir, metric, sort, baseline, grid, last)
     comparison, notes = requested_comparison(request)
     for note in notes:
         typer.echo(f"note: {note}", err=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.raw import Part, RawSplit, class_names, memory_part, schema_class_names
+from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def read_arrow(path: Path) -> Part:
 
 def is_saved_dataset(folder: Path) -> bool:
     """Tell whether a folder was written by datasets' save_to_disk."""
-    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+    return os.path.isfile(folder / "dataset_dict.json") or os.path.isfile(folder / "state.json")
 
 
 def read_saved_dataset(folder: Path) -> dict[str, RawSplit]:
@@ -92,6 +94,8 @@ def _checked(part: Part, names: list[str]) -> Part:
 
 
 def _damaged(path: Path, kind: str, problem: Exception) -> FinetuneError:
+    if isinstance(problem, OSError) and problem.strerror:
+        return read_error(path, problem)  # the system refuses; the file may be well
     return FinetuneError(
         f"{path}: cannot be read as {kind}: {str(problem).splitlines()[0]}", "Download or write the file again."
     )

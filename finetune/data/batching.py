@@ -65,19 +65,19 @@ def evaluation_batches(lengths: Sequence[int] | numpy.ndarray, batch_size: int) 
         yield order[start : start + batch_size]
 
 
-def collate(rows: dict[str, list[Any]], tokenizer: Any, max_length: int) -> dict[str, Any]:
-    """Pad token columns to the longest row (a multiple of 8, the width of the matrix units) and make tensors.
+def collate(rows: dict[str, list[Any]], tokenizer: Any, max_length: int, device: str) -> dict[str, Any]:
+    """Pad token columns to the longest row and make tensors (on the CPU).
 
-    No row is padded beyond `max_length`, the positions that the model has.
-
-    The attention mask marks the padding by position, so a padding token that is also the end-of-text token
-    masks nothing real.
+    For a GPU the width is a multiple of 8, as its matrix units want; on a processor that would only be more work: 15 %
+    more tokens on the shipped messages, 22 % on BANKING77. No row is padded beyond `max_length`, the positions that
+    the model has.
     """
     import numpy
     import torch
 
     longest = max(len(ids) for ids in rows["input_ids"])
-    width = max(longest, min(-(-longest // 8) * 8, max_length))
+    multiple = 8 if device == "cuda" else 1
+    width = max(longest, min(-(-longest // multiple) * multiple, max_length))
     fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
     left = tokenizer.padding_side == "left"
     tensors: dict[str, Any] = {}

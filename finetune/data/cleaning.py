@@ -44,9 +44,12 @@ def read_clean(split: RawSplit, columns: ColumnMap, target: str) -> Cleaned:
     return Cleaned(filled, empty, tuple(notes))
 
 
-def texts_by_role(split: RawSplit, columns: ColumnMap) -> pyarrow.Table:
-    """Read the mapped input columns as strings, with `row`; empty ones stay. Raises FinetuneError as `read_clean`."""
-    return _by_role(split, columns, "")[0]
+def texts_by_role(split: RawSplit, columns: ColumnMap) -> tuple[pyarrow.Table, list[str]]:
+    """Read the mapped input columns as strings, with `row`, and notes; empty texts stay.
+
+    Raises FinetuneError as `read_clean`.
+    """
+    return _by_role(split, columns, "")
 
 
 def _by_role(split: RawSplit, columns: ColumnMap, target: str) -> tuple[pyarrow.Table, list[str]]:
@@ -54,14 +57,15 @@ def _by_role(split: RawSplit, columns: ColumnMap, target: str) -> tuple[pyarrow.
 
     sources = [name for names in columns.values() for name in ([names] if isinstance(names, str) else names)]
     raw = split.read(list(dict.fromkeys(sources)))
+    rows = pyarrow.chunked_array([pyarrow.array(range(1, raw.num_rows + 1), pyarrow.int64())])
     read: dict[str, pyarrow.ChunkedArray] = {}
     notes: list[str] = []
     for role, names in columns.items():
         if role != target:
             shown = f"column {names!r} (for {role})"
-            read[role], said = _as_text(split, raw.column(names), raw.column("row"), shown)
+            read[role], said = _as_text(split, raw.column(names), rows, shown)
             notes += said
-    read["row"] = raw.column("row")
+    read["row"] = rows
     given = columns.get(target, [])
     for name in [given] if isinstance(given, str) else given:
         read[label_column(name)] = raw.column(name)

@@ -48,16 +48,19 @@ def map_columns(
         found = _detect(split, column, _used(columns) | _used(detected))
         if found is not None:
             detected[column.role] = found
-    notes = []
+    notes: list[str] = []
+    told: set[str] = set()
     lonely = [column for column in wanted if column.required and column.role not in {**columns, **detected}]
     if lonely and lonely[0].role != task.target and (only := _only_text(split, task, _used(columns) | _used(detected))):
         detected[lonely[0].role] = only
-        notes.append(f"{lonely[0].role} is column {only!r}, the only one with texts.")
+        other = "other " if (columns | detected).keys() - {lonely[0].role, task.target} else ""
+        notes.append(f"{lonely[0].role} is column {only!r}, the only {other}one with texts.")
+        told = {lonely[0].role}
         lonely = lonely[1:]
     if lonely:
         raise _missing(split, task, lonely[0], _used(columns) | _used(detected))
-    by_name = {role: name for role, name in detected.items() if role != name}
-    if by_name and not notes:
+    by_name = {role: name for role, name in detected.items() if name != role and role not in told}
+    if by_name:
         pairs = (f"{role} = {name!r}" for role, name in by_name.items())
         notes.append(f"Columns found by their names: {join_words(pairs, 'and')}.")
     found_columns = columns | detected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from finetune.data.json_files import read_json, read_jsonl
 from finetune.data.raw import CHUNK_ROWS, Part, RawSplit, memory_part
 from finetune.data.text_files import open_text, read_error
 from finetune.errors import FinetuneError
-from finetune.text import did_you_mean, join_words
+from finetune.recipe.lookup import look_up, near_name, neighbours
+from finetune.text import join_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +67,7 @@ def known_format(path: Path) -> str:
 
 def read_file(path: Path, format: str | None = None) -> Part:
     """Read one file. `format` is one of FORMATS; None: by the ending. Raises FinetuneError with file and line."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise missing_file(path)
     chosen = format or known_format(path)
     if path.stat().st_size == 0:
@@ -114,12 +116,21 @@ def read_lines(path: Path) -> Part:
 
 
 def missing_file(path: Path) -> FinetuneError:
-    """Return the error for a file that is not there, with what is there instead."""
-    if not path.parent.is_dir():
+    """Return the error for a path that is no file, with what it is, or what is there instead."""
+    found = look_up(path)
+    if found.fault:
+        return FinetuneError(f"{found.shown} {found.fault}", "Check the path and its permissions.")
+    if found.kind == "other":
+        return FinetuneError(f"{path}: is a device or a pipe, not a file", "finetune predict RUN - reads a pipe.")
+    names = neighbours(path if found.kind == "folder" else path.parent)
+    if found.kind == "folder":
+        data = next((name for name in names or () if format_of(path / name)), None)
+        shown = f"It holds: {join_words(names[:8], 'and')}." if names else "It holds nothing that can be read."
+        return FinetuneError(f"{path}: is a folder, not a file", f"Name a file in it: {path / data}" if data else shown)
+    if names is None and not os.path.isdir(path.parent):
         return FinetuneError(f"{path}: no such file; the folder {path.parent} does not exist either", "Check the path.")
-    beside = sorted(child.name for child in path.parent.iterdir() if not child.name.startswith("."))
-    near = did_you_mean(path.name, beside)
-    shown = join_words(beside[:8], "and") or "nothing"
+    near = near_name(path.name, names or [])
+    shown = join_words((names or [])[:8], "and") or "nothing that can be listed"
     hint = f"Did you mean {near}?" if near else f"{path.parent} holds: {shown}."
     return FinetuneError(f"{path}: no such file", hint)
 
@@ -148,12 +159,12 @@ def expand(patterns: Sequence[str], base: Path | None, split: str) -> list[Path]
                 f"Download it first: curl -LO {pattern}",
             )
         path = Path(pattern).expanduser() if base is None else base / Path(pattern).expanduser()
-        if path.is_file():
+        if os.path.isfile(path):
             found.append(path)
             continue
         if not glob.has_magic(pattern):
             raise missing_file(path)
-        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if os.path.isfile(match))
         if not matches:
             raise FinetuneError(
                 f"dataset.data_files.{split}: {pattern} matches no file", f"Patterns start at {base or Path.cwd()}."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.arrow_files import is_saved_dataset, read_saved_dataset
 from finetune.data.files import FORMATS, expand, format_of, read_split
+from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.text import did_you_mean, join_words
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from finetune.data.raw import RawSplit
 
@@ -60,7 +63,7 @@ def read_folder(folder: Path, config: str | None) -> tuple[dict[str, RawSplit], 
 
 def find_splits(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     """Return the data files of a folder by split, and the names of those that belong to none."""
-    found = [path for path in sorted(folder.rglob("*")) if _is_data(path, folder)]
+    found = sorted(path for path in _walk(folder) if _is_data(path, folder))
     if not found:
         raise _nothing_found(folder)
     by_split: dict[str, list[Path]] = {}
@@ -85,10 +88,21 @@ def find_splits(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     return {name: by_split[name] for name in order}, [str(path.relative_to(folder)) for path in unnamed]
 
 
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, hidden folders aside; raises FinetuneError for one that cannot be listed."""
+
+    def refuse(problem: OSError) -> None:
+        raise read_error(Path(problem.filename or folder), problem) from problem
+
+    for place, below, files in os.walk(folder, onerror=refuse):
+        below[:] = [name for name in below if not name.startswith((".", "_"))]
+        yield from (Path(place, name) for name in files)
+
+
 def _is_data(path: Path, folder: Path) -> bool:
     inside = path.relative_to(folder)
     hidden = any(part.startswith((".", "_")) for part in inside.parts)
-    return not hidden and path.is_file() and format_of(path) is not None and not _NOT_DATA.fullmatch(path.name)
+    return not hidden and format_of(path) is not None and os.path.isfile(path) and not _NOT_DATA.fullmatch(path.name)
 
 
 def _split_of(path: Path, folder: Path) -> str | None:

@@ -66,6 +66,13 @@ def _translated(problem: Exception, path: str, name: str | None, revision: str |
     chain = [type(error).__name__ for error in _causes(problem)]
     if listed := re.search(r"available configs: (\[.*?\])|Available: (\[.*?\])", text):
         return _config_error(path, name, re.findall(r"'([^']+)'", listed.group(0)))
+    if listed := re.search(r"multiple '.*?' configurations in the cache: (.*)", text):
+        return _config_error(path, name, listed.group(1).split(", "))
+    if name is not None and re.search(r"Couldn't find cache for .* for config", text):
+        cached = re.search(r"Available configs in the cache: \[(.*)\]", text)
+        names = re.findall(r"'([^']+)'", cached.group(1)) if cached else []
+        has = f", which has {join_words(names, 'and')}" if names else ""
+        return FinetuneError(f"configuration {name} of {path} is not in the cache{has}", "Run once with a network.")
     if "scripts are no longer supported" in text:
         return FinetuneError(
             f"{path}: this dataset is a script, and scripts are never run",

@@ -38,15 +38,22 @@ def read_json(path: Path) -> Part:
     """
     file, notes = open_text(path)
     with file:
-        text = file.read()
+        try:
+            text = file.read()
+        except (OSError, EOFError, UnicodeError) as problem:
+            raise read_error(path, problem) from problem
     try:
         content = json.loads(text)
+    except RecursionError as problem:
+        raise _too_deep(str(path)) from problem
     except json.JSONDecodeError as problem:
         if problem.msg == "Extra data" and _is_object(text[: problem.pos]):
             return read_jsonl(path)
         raise FinetuneError(
             f"{path}:{problem.lineno}: not JSON, column {problem.colno}: {problem.msg}", "Mend the line."
         ) from problem
+    except ValueError as problem:
+        raise _too_long_number(str(path)) from problem
     rows = content.get("data", [content]) if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise FinetuneError(
@@ -83,16 +90,29 @@ def parse_line(where: str, number: int, line: str) -> dict[str, Any]:
     """Return the JSON object on a line. Raises FinetuneError when there is none."""
     try:
         row = json.loads(line)
+    except RecursionError as problem:
+        raise _too_deep(f"{where}:{number}") from problem
     except json.JSONDecodeError as problem:
         raise FinetuneError(
             f"{where}:{number}: not JSON, column {problem.colno}: {problem.msg}",
             'Each line is one row: {"text": …, "label": …}. Mend or remove this one.',
         ) from problem
+    except ValueError as problem:
+        raise _too_long_number(f"{where}:{number}") from problem
     if not isinstance(row, dict):
         raise FinetuneError(
             f"{where}:{number}: {_named(row)}, not an object", 'Each line is one row: {"text": …, "label": …}.'
         )
     return row
+
+
+def _too_deep(place: str) -> FinetuneError:
+    return FinetuneError(f"{place}: lists or objects nested too deep to be read", "A row is a flat object; remove it.")
+
+
+def _too_long_number(place: str) -> FinetuneError:
+    # Python refuses to read whole numbers of more than 4,300 digits.
+    return FinetuneError(f"{place}: holds a number with thousands of digits", "Write it as a text, in quotes.")
 
 
 def _with_rows(part: Part) -> Part:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow
 
+EXACT_BELOW = 2**53  # beyond, two whole numbers may be the same float64
 _ZERO_PADDED = r"^\s*[-+]?0\d"
 _INTEGER = r"^\s*[-+]?\d+\s*$"
 _NO_NUMBER = ("nan", "na", "n/a", "null", "none")
@@ -36,7 +37,10 @@ def read_values(column: pyarrow.ChunkedArray, untyped: bool) -> Values:
     if types.is_boolean(array.type):
         return Values("boolean", array)
     if types.is_integer(array.type):
-        return Values("integer", array.cast(pyarrow.int64()))
+        try:
+            return Values("integer", array.cast(pyarrow.int64()))
+        except pyarrow.ArrowInvalid:  # beyond 2**63, in uint64: as texts they stay apart
+            return Values("text", array.cast(pyarrow.large_string()))
     if types.is_floating(array.type) or types.is_decimal(array.type):
         floats = array.cast(pyarrow.float64())
         return Values("float", pc.if_else(pc.is_nan(floats), None, floats))
@@ -73,6 +77,19 @@ def whole(values: Values) -> bool:
         return True
     found = values.array.drop_null()
     return values.kind == "float" and bool(pc.all(pc.equal(found, pc.floor(found))).as_py())
+
+
+def first_inexact(values: Values) -> int | None:
+    """Return the place of the first whole number that floats cannot tell from its neighbours, or None.
+
+    It came as a float, or beside one: JSON has one kind of number only, and mixed columns become floats.
+    """
+    import pyarrow.compute as pc
+
+    if values.kind != "float" or not whole(values):
+        return None
+    place = pc.index(pc.greater_equal(pc.abs(values.array), float(EXACT_BELOW)), True).as_py()
+    return None if place < 0 else int(place)
 
 
 def names_of(values: Values) -> pyarrow.Array:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.data.cleaning import label_column
 from finetune.data.label_sets import flags_from_columns, flags_from_lists, names_in_lists
-from finetune.data.label_values import Values, as_numbers, names_of, read_values, sorted_names, whole
+from finetune.data.label_values import (
+    EXACT_BELOW,
+    Values,
+    as_numbers,
+    first_inexact,
+    names_of,
+    read_values,
+    sorted_names,
+    whole,
+)
 from finetune.errors import FinetuneError
 from finetune.tasks import LabelScheme
 from finetune.tasks.text_classification import MULTI, REGRESSION, SINGLE
@@ -72,6 +81,7 @@ def make_reader(split: RawSplit, table: pyarrow.Table, source: str | list[str], 
         return _number_reader(split, table, source, values)
     if fixed is not None and values.kind == "integer":
         return LabelReader(LabelScheme(SINGLE, fixed), source, "integer", fixed)
+    _refuse_inexact(split, table, source, values)
     if forced == "auto" and values.kind == "float" and not _few_whole(values):
         return _number_reader(split, table, source, values)
     return _class_reader(split, table, source, values, forced)
@@ -101,6 +111,7 @@ def encode_labels(reader: LabelReader, split: RawSplit, table: pyarrow.Table) ->
         return _numbers(split, table, reader.source, values)
     if reader.fixed is not None and values.kind == "integer":
         return _fixed_ids(split, table, values, names)
+    _refuse_inexact(split, table, reader.source, values)
     found = names_of(values)
     if "-1" not in names and values.kind != "text":
         found = pc.if_else(pc.equal(found, "-1"), None, found)
@@ -154,6 +165,16 @@ def _check_flat(split: RawSplit, column: Any, source: str) -> None:
         raise FinetuneError(
             f"{split.where}: column {source!r} holds {kind}, which is no label",
             "A label is a text, a whole number, a boolean, a number, or a list of labels.",
+        )
+
+
+def _refuse_inexact(split: RawSplit, table: pyarrow.Table, source: str, values: Values) -> None:
+    place = first_inexact(values)
+    if place is not None:
+        raise FinetuneError(
+            f"{split.place(table.column('row')[place].as_py())}: column {source!r} holds "
+            f"{values.array[place].as_py():.0f}; numbers beyond ±2**53 ({EXACT_BELOW}) cannot be told apart as labels",
+            f"Write such labels as texts, in quotes; or predict the number: dataset.problem_type: {REGRESSION}",
         )
 
 

@@ -76,7 +76,7 @@ class RawSplit:
         raise IndexError(row)
 
     def read(self, columns: Sequence[str]) -> pyarrow.Table:
-        """Return the columns as one table, with the row number (1-based) as `row`.
+        """Return the columns as one table, each under its own name, whatever that is.
 
         Raises FinetuneError when a column mixes types within a file or between files.
         """
@@ -88,14 +88,13 @@ class RawSplit:
                     raise FinetuneError(part.faults[name], "Give every row of the column the same type.")
         tables = [_plain(part.read(columns)) for part in self.parts]
         try:
-            table = pyarrow.concat_tables(tables, promote_options="permissive")
+            return pyarrow.concat_tables(tables, promote_options="permissive")
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as problem:
             files = ", ".join(part.where for part in self.parts)
             raise FinetuneError(
                 f"{self.name}: the files do not agree on the type of a column ({files}): {problem}",
                 "Write all files of a split with the same column types.",
             ) from problem
-        return table.append_column("row", pyarrow.array(range(1, table.num_rows + 1), pyarrow.int64()))
 
 
 def _plain(table: pyarrow.Table) -> pyarrow.Table:
@@ -220,7 +219,10 @@ def _first_mismatch(values: list[Any], first: str | None) -> tuple[int, str]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=True)
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except RecursionError:
+        return "nested very deep"
     return text if len(text) <= 40 else text[:37] + "…"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -10,102 +11,140 @@ from finetune.data.cleaning import texts_by_role
 from finetune.data.columns import map_columns
 from finetune.data.files import read_file
 from finetune.data.json_files import parse_line
+from finetune.data.pipe import PATIENCE_S, PIPE, Lines, open_lines
 from finetune.data.raw import RawSplit, table_from_objects
 from finetune.errors import FinetuneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from finetune.data.columns import ColumnMap
     from finetune.tasks import Task
 
-BATCH_ROWS = 1024
-_PIPE = "stdin"
+FILE_BATCH_ROWS = 1024  # enough to sort by length
+PIPE_BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Where rows come from, read as far as it takes to know the columns.
+
+    `split` is the file, or the first row of a pipe; `lines` the pipe. `total` is None for a pipe.
+    """
+
+    split: RawSplit
+    lines: Lines | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns; of a pipe those of its first row."""
+        return self.split.columns
+
+    @property
+    def total(self) -> int | None:
+        """Return the number of rows, where it is known before the end."""
+        return sum(part.rows for part in self.split.parts) if self.lines is None else None
 
 
 @dataclass(frozen=True)
 class RowBatch:
     """Some rows by role (lists of equal length) and their 1-based numbers in the source.
 
-    `empty` are the numbers of rows without text, which are left out of `rows`.
+    `empty` are the numbers of rows without text, which are left out of `rows`. `notes` says how the source was read;
+    only the first batch has any.
     """
 
     rows: dict[str, list[Any]]
     numbers: list[int]
     empty: list[int]
+    notes: tuple[str, ...] = ()
+
+
+def open_rows(source: Path | TextIO) -> RowSource:
+    """Open a file, or a stream: jsonl when its first line begins with `{`, else one text a line.
+
+    Raises FinetuneError when it cannot be read.
+    """
+    if isinstance(source, Path):
+        return RowSource(RawSplit("rows", (read_file(source),)))
+    lines = open_lines(source)
+    row = {"text": ""} if lines.first is None else lines.first
+    return RowSource(RawSplit("rows", (table_from_objects(PIPE, [([row], None)]),)), lines)
 
 
 def read_rows(
-    source: Path | TextIO,
+    source: RowSource,
     task: Task,
     columns: Mapping[str, str | Sequence[str]] | None = None,
-    format: str | None = None,
+    pipe_batch_rows: int = PIPE_BATCH_ROWS,
 ) -> Iterator[RowBatch]:
-    """Yield the inputs of a file or an open stream, in batches of up to 1,024 rows.
+    """Yield the inputs: of a file in batches of up to 1,024 rows, of a pipe of up to `pipe_batch_rows`.
 
-    A stream is jsonl when its first line begins with `{` (or `format` says so), else plain text, one text a
-    line. `columns` maps roles to columns as in a recipe; the others are found by their names. Raises FinetuneError.
+    A row of a pipe waits for others for half a second at most. `columns` maps roles to columns as in a recipe; the
+    others are found by their names, in a pipe by those of its first row. Raises FinetuneError.
     """
     given = {role: name for role, name in (columns or {}).items() if role != task.target}
     roles = [column.role for column in task.columns if column.role != task.target]
-    if isinstance(source, Path):
-        split = RawSplit("rows", (read_file(source, format),))
-        mapped = map_columns(split, task, given, roles).columns
-        yield from _batches(split, mapped, 0)
-        return
-    yield from _stream(source, task, given, roles, format)
+    mapped = map_columns(source.split, task, given, roles)
+    # Only the target may be several columns.
+    names = {role: name for role, name in mapped.columns.items() if isinstance(name, str)}
+    if source.lines is None:
+        yield from _of_file(source.split, names, mapped.notes)
+    else:
+        yield from _of_pipe(source.lines, names, mapped.notes, pipe_batch_rows)
 
 
-def _stream(
-    stream: TextIO, task: Task, given: Mapping[str, Any], roles: list[str], format: str | None
-) -> Iterator[RowBatch]:
-    mapped: ColumnMap | None = None
-    as_json = format in ("json", "jsonl") if format else None
-    rows: list[dict[str, Any]] = []
-    done = 0
-    for number, raw in enumerate(stream, start=1):
-        line = raw.lstrip("\ufeff") if number == 1 else raw
-        if as_json is None and line.strip():
-            as_json = line.lstrip().startswith("{")
-        if as_json:
-            rows.append(parse_line(_PIPE, number, line) if line.strip() else {})
-        else:
-            rows.append({roles[0]: line.rstrip("\r\n")})
-        if len(rows) == BATCH_ROWS:
-            mapped, batch = _stream_batch(rows, done, task, given, roles, mapped)
-            yield batch
-            done, rows = number, []
-    if rows:
-        yield _stream_batch(rows, done, task, given, roles, mapped)[1]
+def _of_file(split: RawSplit, names: dict[str, str], found: tuple[str, ...]) -> Iterator[RowBatch]:
+    table, said = texts_by_role(split, dict(names))
+    notes = (*(note for part in split.parts for note in part.notes), *found, *said)
+    for start in range(0, table.num_rows, FILE_BATCH_ROWS):
+        chunk = table.slice(start, FILE_BATCH_ROWS).to_pydict()
+        numbers = chunk.pop("row")
+        yield _batch(chunk, numbers, notes if start == 0 else ())
 
 
-def _stream_batch(
-    rows: list[dict[str, Any]],
-    done: int,
-    task: Task,
-    given: Mapping[str, Any],
-    roles: list[str],
-    mapped: ColumnMap | None,
-) -> tuple[ColumnMap, RowBatch]:
-    lines = list(range(done + 1, done + len(rows) + 1))
-    split = RawSplit("rows", (table_from_objects(_PIPE, [(rows, lines)]),))
-    mapped = mapped or map_columns(split, task, given, roles).columns
-    for role, name in mapped.items():
-        if name not in split.columns:
-            raise FinetuneError(f"{_PIPE}:{done + 1}: no column {name!r} (for {role})", "Write it in every row.")
-    return mapped, next(_batches(split, mapped, done))
+def _of_pipe(lines: Lines, names: dict[str, str], notes: tuple[str, ...], limit: int) -> Iterator[RowBatch]:
+    texts: dict[str, list[str]] = {role: [] for role in names}
+    numbers: list[int] = []
+    first_came = 0.0
+    for entry in lines.lines:
+        if entry is not None:
+            number, line = entry
+            first_came = first_came if numbers else time.monotonic()
+            row = {"text": line}
+            if lines.as_json:
+                row = parse_line(PIPE, number, line) if line.strip() else {}
+            for role, name in names.items():
+                texts[role].append(_text(row.get(name), number, f"column {name!r} (for {role})"))
+            numbers.append(number)
+        waited = entry is None or time.monotonic() - first_came >= PATIENCE_S
+        if numbers and (waited or len(numbers) >= limit):
+            yield _batch(texts, numbers, notes)
+            texts, numbers, notes = {role: [] for role in names}, [], ()
+    if numbers:
+        yield _batch(texts, numbers, notes)
 
 
-def _batches(split: RawSplit, mapped: ColumnMap, done: int) -> Iterator[RowBatch]:
-    """Yield the mapped columns as texts; numbers count from `done`."""
-    table = texts_by_role(split, mapped)
-    roles = [name for name in table.column_names if name != "row"]
-    for start in range(0, table.num_rows, BATCH_ROWS):
-        chunk = table.slice(start, BATCH_ROWS).to_pydict()
-        numbers = [done + number for number in chunk["row"]]
-        full = [all((chunk[role][i] or "").strip() for role in roles) for i in range(len(numbers))]
-        yield RowBatch(
-            {role: [value for value, keep in zip(chunk[role], full, strict=True) if keep] for role in roles},
-            [number for number, keep in zip(numbers, full, strict=True) if keep],
-            [number for number, keep in zip(numbers, full, strict=True) if not keep],
-        )
+def _text(value: Any, number: int, shown: str) -> str:
+    """Return a value of a JSON row as text, row by row alike, however they come: nothing is empty, a number written."""
+    if isinstance(value, str):
+        if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+            raise FinetuneError(
+                f"{PIPE}:{number}: {shown} holds half of a surrogate pair, which is no character", "Mend the text."
+            )
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    kind = {bool: "a boolean", list: "a list"}.get(type(value), "an object")
+    raise FinetuneError(f"{PIPE}:{number}: {shown} holds no text but {kind}", "Write texts as strings.")
+
+
+def _batch(texts: Mapping[str, list[Any]], numbers: list[int], notes: tuple[str, ...]) -> RowBatch:
+    full = [all((values[i] or "").strip() for values in texts.values()) for i in range(len(numbers))]
+    return RowBatch(
+        {role: [value for value, keep in zip(values, full, strict=True) if keep] for role, values in texts.items()},
+        [number for number, keep in zip(numbers, full, strict=True) if keep],
+        [number for number, keep in zip(numbers, full, strict=True) if not keep],
+        notes,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from finetune.data.folders import read_folder
 from finetune.data.hub import is_hub_id, read_hub
 from finetune.data.labels import LabelReader, all_hidden, encode_labels, make_reader
 from finetune.data.splits import DEFAULT_VALIDATION_SHARE, Chosen, choose_splits, sample_rows
+from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
 from finetune.tasks import LabelScheme
@@ -111,6 +113,14 @@ def find_source(settings: Any) -> Source:
 
     Raises FinetuneError when it is not there or cannot be read.
     """
+    try:
+        return _find_source(settings)
+    except OSError as problem:
+        place = Path(problem.filename or settings.path or "dataset")
+        raise read_error(place, problem) from problem
+
+
+def _find_source(settings: Any) -> Source:
     path, data_files = settings.path, settings.data_files
     if path is None and data_files is None:
         raise FinetuneError("dataset.path: missing", "Name a hub id, a file or a folder: dataset.path: data/train.csv")
@@ -121,16 +131,16 @@ def find_source(settings: Any) -> Source:
     if data_files is not None and path in BUILDERS:
         return Source(read_data_files(data_files, None, BUILDERS[path]))
     place = resolve_package_path(path) if is_package_path(path) else Path(path).expanduser()
-    if place.is_dir():
+    if os.path.isdir(place):
         if data_files is not None:
             return Source(read_data_files(data_files, place, None))
         splits, notes = read_folder(place, settings.name)
         return Source(splits, None, notes)
-    if place.is_file():
+    if os.path.isfile(place):
         if data_files is not None:
             raise FinetuneError(f"dataset: path names a file ({path}) and data_files names others", "Keep one of them.")
         return Source({"train": read_split("train", [place])})
-    if not is_hub_id(path) or format_of(place) is not None or is_package_path(path):
+    if not is_hub_id(path) or os.path.lexists(place) or format_of(place) is not None or is_package_path(path):
         raise missing_file(place)
     return Source(*read_hub(path, settings.name, settings.revision, data_files))
 

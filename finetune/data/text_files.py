@@ -72,6 +72,9 @@ def find_encoding(path: Path) -> Encoding:
             head = file.read(64)
         if not head.strip(codecs.BOM_UTF8 + b" \t\r\n"):
             _check_not_blank(path)
+        if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # its first half is the mark of UTF-16
+            plain = path.name.removesuffix(".gz")
+            raise FinetuneError(f"{path}: is UTF-32", f"Convert it: iconv -f UTF-32 -t UTF-8 {plain} > utf8-{plain}")
         for mark, name in _BYTE_ORDER_MARKS.items():
             if head.startswith(mark):
                 return Encoding(name, f"{path.name} is UTF-16; it was read as such.")

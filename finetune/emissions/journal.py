@@ -16,7 +16,7 @@ from typing import Any
 
 from finetune.emissions.components import Component
 from finetune.emissions.intensity import Intensity
-from finetune.emissions.ledger import Life, summarize
+from finetune.emissions.ledger import Life
 
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"energy(-\d+)?\.jsonl")
@@ -144,11 +144,6 @@ def read_journal(run_directory: Path) -> tuple[Life, ...]:
         if _NAME.fullmatch(path.name):
             lives.extend(_read_node(path))
     return tuple(sorted(lives, key=lambda life: (life.segment, life.node)))
-
-
-def emissions_of(run_directory: Path) -> dict[str, Any]:
-    """Return the `emissions` section of a run from its journals alone, for a run that died before it could say."""
-    return summarize(read_journal(run_directory))
 
 
 @dataclass

@@ -8,12 +8,15 @@ the total. All functions here are pure.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component
 from finetune.emissions.intensity import Intensity
 
 PHASES = ("load", "preprocess", "baseline", "train", "evaluate", "audit", "save", "other")
+RANKED_PHASES = ("train", "evaluate", "save")
+"""What runs are ranked by: baselines, audits and the loading and caching of data would contaminate a ranking."""
 MICROSECONDS_PER_S = 1_000_000
 
 
@@ -60,37 +63,46 @@ def emissions_g(lives: Iterable[Life]) -> float:
 
 
 def repeated_microjoules(lives: Sequence[Life]) -> int:
-    """Return the energy spent after a checkpoint that a later segment resumed from: work that had to be done again.
+    """Return the energy spent after a checkpoint that a later segment resumed from: work that had to be done again."""
+    return sum(wasted for _, wasted in _repeated(lives))
 
-    On a node's axis of cumulative energy each resume wastes the stretch from its checkpoint's mark to its own start;
-    two resumes from the same checkpoint overlap there, so the stretches are united before they are summed.
+
+def repeated_ranked_microjoules(lives: Sequence[Life]) -> int:
+    """Return how much of the repeated work lies in the phases that rank a run.
+
+    How the energy of a life is spread over its phases is known for the whole life only. What comes before its first
+    checkpoint is mostly loading, what comes after is training: so all of it is taken to be ranked work, up to what
+    the life spent on that. For a life that left no checkpoint this is exact.
     """
-    wasted = 0
+    return sum(min(wasted, _in_phases(life, RANKED_PHASES)) for life, wasted in _repeated(lives))
+
+
+def _repeated(lives: Sequence[Life]) -> list[tuple[Life, int]]:
+    """Return each life with its energy that was spent on work done again.
+
+    On a node's axis of cumulative energy each resume wastes the stretch from its checkpoint's mark to its own start.
+    Stretches end where a life does, so of those that reach into a life the one with the lowest mark holds the others.
+    """
+    found = []
     for node in sorted({life.node for life in lives}):
-        before = 0
-        stretches = []
-        for life in sorted((life for life in lives if life.node == node), key=lambda life: life.segment):
-            if life.resumed_from_uj is not None and life.resumed_from_uj < before:
-                stretches.append((life.resumed_from_uj, before))
-            before += total_microjoules([life])
-        reached = 0
-        for start, end in sorted(stretches):
-            wasted += max(0, end - max(start, reached))
-            reached = max(reached, end)
-    return wasted
+        own = sorted((life for life in lives if life.node == node), key=lambda life: life.segment)
+        ends = list(accumulate(total_microjoules([life]) for life in own))
+        starts = [0, *ends[:-1]]
+        for place, life in enumerate(own):
+            marks = [later.resumed_from_uj for later in own[place + 1 :] if later.resumed_from_uj is not None]
+            wasted_from = max(starts[place], min(marks, default=ends[place]))
+            found.append((life, max(0, ends[place] - wasted_from)))
+    return found
 
 
 def summarize(
     lives: Sequence[Life],
     *,
     wh_per_1000_predictions: float | None = None,
-    shared_with: Sequence[str] | None = None,
-    forecasts: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the `emissions` section of the run record.
 
-    kWh is IT energy, without PUE; grams include it. Values that were not measured are None. `shared_with` None says
-    that nobody looked for other runs on the host.
+    kWh is IT energy, without PUE; grams include it. Values that were not measured are None.
     """
     lives = sorted(lives, key=lambda life: (life.segment, life.node))
     last_segment = max((life.segment for life in lives), default=0)
@@ -108,11 +120,12 @@ def summarize(
             for number in sorted({life.segment for life in lives})
         ],
         "repeated_work_kwh": _kwh(repeated_microjoules(lives)) if is_measured(lives) else None,
-        "shared_with": None if shared_with is None else list(shared_with),
+        "repeated_ranked_kwh": _kwh(repeated_ranked_microjoules(lives)) if is_measured(lives) else None,
+        "shared_with": None,  # nobody looks for other runs on the host
         "tracking_overhead_s": math.fsum(life.overhead_s for life in lives),
         "start_up_s": math.fsum(life.start_up_s for life in lives if life.node == 0),
         "wh_per_1000_predictions": wh_per_1000_predictions,
-        "forecasts": [dict(forecast) for forecast in forecasts],
+        "forecasts": [],
         "tool": _common([dict(life.tool) for life in lives], {}),
         "notes": list(dict.fromkeys(note for life in lives for note in life.notes)),
     }
@@ -124,6 +137,10 @@ def _kwh(microjoules: int) -> float:
 
 def _energy(life: Life, component: str) -> int:
     return sum(energy for (name, _), energy in life.microjoules.items() if name == component)
+
+
+def _in_phases(life: Life, phases: Sequence[str]) -> int:
+    return sum(energy for (_, phase), energy in life.microjoules.items() if phase in phases)
 
 
 def _is_read(life: Life, component: Component) -> bool:
@@ -197,9 +214,7 @@ def _has_phase(lives: Sequence[Life], phase: str) -> bool:
 
 def _phase(lives: Sequence[Life], phase: str) -> dict[str, Any]:
     known = is_measured(lives)
-    energies = [
-        sum(energy for (_, of_phase), energy in life.microjoules.items() if of_phase == phase) for life in lives
-    ]
+    energies = [_in_phases(life, [phase]) for life in lives]
     grams = math.fsum(
         _kwh(energy) * life.pue * life.carbon_intensity.g_per_kwh for energy, life in zip(energies, lives, strict=True)
     )

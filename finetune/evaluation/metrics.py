@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import FinetuneError
+from finetune.recipe.metric_names import short_metric
 from finetune.tasks import LabelScheme
 
 MULTI_LABEL = "multi_label_classification"
@@ -162,11 +163,6 @@ def compute_metrics(
                 f"Leave it out, or take one of ours: {', '.join(FORMULAS)}.",
             ) from error
         numbers = {key: float(value) for key, value in (result or {}).items() if isinstance(value, Real)}
-        short = short_name(name)
+        short = short_metric(name)
         found |= {(short if len(numbers) == 1 else f"{short}_{key}"): value for key, value in numbers.items()}
     return found
-
-
-def short_name(name: str) -> str:
-    """Return what a metric is called in records: the last part of a path or of owner/name."""
-    return Path(name).stem if "/" in name else name

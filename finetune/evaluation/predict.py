@@ -49,7 +49,7 @@ class Predictor:
         """Return the head's output for a batch of encoded rows (rows × labels, float32, on the CPU)."""
         import torch
 
-        batch = collate(rows, self.tokenizer, self.max_length)
+        batch = collate(rows, self.tokenizer, self.max_length, self.device.type)
         with torch.inference_mode(), self.autocast():
             inputs = {name: tensor.to(self.device) for name, tensor in batch.items()}
             return self.model(**inputs).logits.float().cpu()

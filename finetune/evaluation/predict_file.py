@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any
 
 from finetune.data.batching import evaluation_batches
-from finetune.data.files import read_file
-from finetune.data.json_files import parse_line
-from finetune.data.rows import RowBatch, read_rows
+from finetune.data.rows import PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows
 from finetune.errors import FinetuneError
 from finetune.evaluation.answers import readable
 from finetune.tasks import LabelScheme, Task, all_tasks
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from finetune.runs.record import Run
 
 MODEL_FOLDER = "model"
-_STREAM = "stdin"
 
 
 @dataclass(frozen=True)
@@ -45,15 +41,6 @@ class Finished:
     def roles(self) -> tuple[str, ...]:
         """Return the roles of the model's inputs."""
         return tuple(column.role for column in self.task.columns if column.role != self.task.target)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where rows come from: a file or a stream, its columns (of a stream: those of its first line), how many rows."""
-
-    rows: Path | TextIO
-    columns: tuple[str, ...]
-    total: int | None = None
 
 
 @dataclass(frozen=True)
@@ -158,43 +145,23 @@ def parse_columns(words: Iterable[str], finished: Finished) -> dict[str, str]:
     return columns
 
 
-def open_source(source: Path | TextIO) -> Source:
-    """Look at a file or an open stream; raises FinetuneError when it cannot be read."""
-    if isinstance(source, Path):
-        part = read_file(source)
-        return Source(source, part.columns, part.rows)
-    lines = _utf8_lines(source)
-    first = next(lines, "")
-    is_json = first.lstrip("\ufeff \t").startswith("{")
-    names = tuple(parse_line(_STREAM, 1, first.lstrip("\ufeff"))) if is_json else ()
-    return Source(cast("TextIO", chain([first] if first else [], lines)), names)
-
-
-def read_inputs(source: Source, finished: Finished, given: Mapping[str, str]) -> Iterator[RowBatch]:
-    """Yield the rows of a source by role.
+def read_inputs(
+    source: RowSource, finished: Finished, given: Mapping[str, str], batch_size: int = PIPE_BATCH_ROWS
+) -> Iterator[RowBatch]:
+    """Yield the rows of a source by role; of a pipe at least `batch_size` at once, when they are there.
 
     A column is found by what `given` says, else by its name in the run's own data, else by the usual names.
     Raises FinetuneError, in the words of the command line.
     """
     known = {role: name for role, name in finished.columns.items() if name in source.columns}
     try:
-        yield from read_rows(source.rows, finished.task, known | dict(given))
+        yield from read_rows(source, finished.task, known | dict(given), max(batch_size, PIPE_BATCH_ROWS))
     except FinetuneError as error:
         if "dataset.columns" not in f"{error.message} {error.hint}":
             raise
         message = error.message.replace("dataset.columns.", "--column ")
         inputs = " ".join(f"--column {role}=<column>" for role in finished.roles)
         raise FinetuneError(message, f"Say which column it is: {inputs}") from error
-
-
-def _utf8_lines(stream: TextIO) -> Iterator[str]:
-    try:
-        yield from stream
-    except UnicodeDecodeError as error:
-        raise FinetuneError(
-            f"{_STREAM}: not UTF-8 text (byte 0x{error.object[error.start]:02x})",
-            "Convert it on the way: iconv -f WINDOWS-1252 -t UTF-8",
-        ) from error
 
 
 def answer_batch(predictor: Predictor, truncation: bool, batch: RowBatch) -> list[Answer]:

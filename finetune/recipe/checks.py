@@ -4,11 +4,11 @@ Each check yields findings: the key to blame first, then the keys it also looked
 caller when one of these keys is already known to be wrong.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from finetune.recipe.keys import Path, all_leaves, dotted
+from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault
 from finetune.recipe.paths import BUILDERS, missing_inputs
 from finetune.recipe.schema import Recipe
 from finetune.tasks import Task, all_tasks
@@ -40,17 +40,6 @@ TASKS_NOT_AVAILABLE = (
 )  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
 
-# Metrics that people know from another task, so that asking the hub for them could only fail later.
-METRICS_OF_OTHER_TASKS = {
-    "seqeval": "token-classification",
-    "squad": "question-answering",
-    "squad_v2": "question-answering",
-    "perplexity": "text-generation",
-    **dict.fromkeys(
-        ("rouge", "bleu", "sacrebleu", "meteor", "chrf", "ter", "bertscore", "bleurt", "comet"), "text2text-generation"
-    ),
-}
-METRIC_NICKNAMES = {"acc": "accuracy", "mcc": "matthews_correlation", "matthews": "matthews_correlation"}
 STEPS_BETWEEN = 100  # evaluations, and checkpoints, when the recipe says `steps` without a number
 
 TASK, PROBLEM_TYPE = ("task",), ("dataset", "problem_type")
@@ -59,6 +48,7 @@ VALIDATION = ("dataset", "splits", "validation")
 VALIDATION_SIZE = ("dataset", "validation_size")
 EVAL_STRATEGY, SAVE_STRATEGY = ("training", "eval_strategy"), ("training", "save_strategy")
 EVAL_STEPS, SAVE_STEPS = ("training", "eval_steps"), ("training", "save_steps")
+BEST_METRIC = ("training", "metric_for_best_model")
 LOAD_BEST, PATIENCE = ("training", "load_best_model_at_end"), ("training", "early_stopping_patience")
 
 
@@ -92,6 +82,12 @@ def derive_defaults(recipe: Recipe, given: Set[Path]) -> dict[Path, Any]:
     }
 
 
+def name_best_metric(recipe: Recipe) -> str | None:
+    """Return the name in records of the metric that decides which model is best; None: nobody named one of ours."""
+    task, written = all_tasks().get(recipe.task), recipe.training.metric_for_best_model
+    return deciding_name(written, recipe, task) if task is not None and written is not None else None
+
+
 def find_problems(recipe: Recipe) -> Iterator[Finding]:
     """Yield everything that is wrong with a recipe whose single keys are right; inputs are absolute already."""
     yield from _not_available(recipe)
@@ -121,40 +117,16 @@ def find_notes(recipe: Recipe, given: Set[Path]) -> Iterator[str]:
         yield f"training.max_steps: {training.max_steps} wins over training.num_train_epochs"
     if training.save_strategy == "no" and not training.load_best_model_at_end and LOAD_BEST not in given:
         yield "training.save_strategy: no, so the model of the last step is kept, not the best one"
+    warmup, last = training.warmup_steps, training.max_steps
+    if last is not None and warmup >= last:
+        yield (
+            f"training.warmup_steps: {warmup} with training.max_steps: {last}: the learning rate is still rising when "
+            "the run ends"
+        )
     for strategy, steps in ((EVAL_STRATEGY, EVAL_STEPS), (SAVE_STRATEGY, SAVE_STEPS)):
         value = getattr(training, strategy[1])
         if getattr(training, steps[1]) is not None and value != "steps":
             yield f"{dotted(steps)} has no effect with {dotted(strategy)}: {value}"
-
-
-def metric_fault(name: str, recipe: Recipe, task: Task) -> str | None:
-    """Return why a metric cannot be used for this recipe, or None; names nobody knows are left to evaluate.load."""
-    allowed = task_metrics(recipe, task)
-    if name in allowed:
-        return None
-    has = f"{task.name} has {join_words(allowed, 'and')}"
-    if name in task.all_metrics():
-        return f"{name} is not a metric of {recipe.dataset.problem_type}, which has {join_words(allowed, 'and')}"
-    if name in METRICS_OF_OTHER_TASKS:
-        return f"{name} is a metric of {METRICS_OF_OTHER_TASKS[name]}; {has}"
-    if near := _near_metric(name, allowed):
-        return f"unknown metric {name}; did you mean {near}?"
-    return None
-
-
-def task_metrics(recipe: Recipe, task: Task) -> tuple[str, ...]:
-    """Return the metrics that the task has for the recipe's problem type, or for all while that is auto."""
-    problem_type = recipe.dataset.problem_type
-    return task.all_metrics() if problem_type == "auto" else tuple(task.metrics.get(problem_type, ()))
-
-
-def _near_metric(name: str, allowed: tuple[str, ...]) -> str | None:
-    if name in METRIC_NICKNAMES and METRIC_NICKNAMES[name] in allowed:
-        return METRIC_NICKNAMES[name]
-    words = sorted(name.lower().replace("-", "_").split("_"))
-    same_words = next((metric for metric in allowed if sorted(metric.split("_")) == words), None)
-    # Nearer than did_you_mean asks for: `precision` is a metric of the hub, not a misspelt precision_macro.
-    return same_words or next(iter(difflib.get_close_matches(name, allowed, n=1, cutoff=0.8)), None)
 
 
 def _not_available(recipe: Recipe) -> Iterator[Finding]:
@@ -284,12 +256,5 @@ def _metrics(recipe: Recipe, task: Task) -> Iterator[Finding]:
         if fault := metric_fault(name, recipe, task):
             yield Finding(("evaluation", "metrics"), fault, (TASK, PROBLEM_TYPE))
     best = recipe.training.metric_for_best_model
-    allowed = (*task_metrics(recipe, task), *asked)
-    if best is not None and best not in allowed:
-        near = _near_metric(best.removeprefix("eval_"), allowed)
-        said = f"did you mean {near}?" if near else f"this recipe scores {join_words(allowed, 'and')}"
-        yield Finding(
-            ("training", "metric_for_best_model"),
-            f"{best} is not scored; {said}",
-            (TASK, PROBLEM_TYPE, ("evaluation", "metrics")),
-        )
+    if best is not None and deciding_name(best, recipe, task) is None:
+        yield Finding(BEST_METRIC, deciding_fault(best, recipe, task), (TASK, PROBLEM_TYPE, ("evaluation", "metrics")))

@@ -13,6 +13,8 @@ from finetune.errors import FinetuneError
 from finetune.recipe import checks, keys
 from finetune.recipe.dump import dump_recipe, recipe_settings
 from finetune.recipe.expected import expected, found, remedy
+from finetune.recipe.lookup import cannot_be_read, look_up, neighbours
+from finetune.recipe.metric_names import short_metric
 from finetune.recipe.paths import absolute_inputs
 from finetune.recipe.problems import RECIPE, Place, Problem, in_order, refuse
 from finetune.recipe.schema import Recipe
@@ -95,26 +97,32 @@ def check_recipe(reference: str | Path, overrides: Sequence[str] = ()) -> Checke
 
 def find_recipe(reference: str | Path) -> Path:
     """Return the file that a reference means. Raises FinetuneError when there is none."""
-    path = Path(reference)
-    if path.is_file():
+    path, name = Path(reference), str(reference)
+    found = look_up(path)
+    if found.kind == "file":
         return path
-    name = str(reference)
+    if found.fault:
+        raise FinetuneError(f"{found.shown} {found.fault}", "Check the path and its permissions.")
     bare = re.fullmatch(r"[\w.-]+", name) is not None and path.suffix not in (".yaml", ".yml")
     if bare and name in shipped_recipes():
         return find_shipped(name)
-    if path.is_dir():
-        inside = next(
-            (child for child in (path / "recipe.yaml", *sorted(path.glob("*.yaml"))) if child.is_file()), None
-        )
+    if found.kind == "folder":
+        recipes = [path / child for child in ("recipe.yaml", *_recipes_in(path))]
+        inside = next((child for child in recipes if look_up(child).kind == "file"), None)
         raise FinetuneError(f"{name} is a folder, not a recipe", f"Did you mean {inside}?" if inside else None)
-    folder = path.parent
-    names = [child.name for child in folder.iterdir() if child.is_file()] if folder.is_dir() else []
-    near = f"{path.name}.yaml" if f"{path.name}.yaml" in names else did_you_mean(path.name, names)
-    if near and near.endswith((".yaml", ".yml")):
-        raise FinetuneError(f"{name}: no such recipe", f"Did you mean {folder / near}?")
+    if found.kind == "other":
+        raise FinetuneError(f"{name} is a device or a pipe, not a file", "Write the recipe to a file.")
+    beside = _recipes_in(path.parent)
+    near = f"{path.name}.yaml" if f"{path.name}.yaml" in beside else did_you_mean(path.name, beside)
+    if near:
+        raise FinetuneError(f"{name}: no such recipe", f"Did you mean {path.parent / near}?")
     if bare:
         return find_shipped(name)
     raise FinetuneError(f"{name}: no such file", "Write a new recipe with: finetune init " + name)
+
+
+def _recipes_in(folder: Path) -> list[str]:
+    return [name for name in neighbours(folder) or () if name.endswith((".yaml", ".yml"))]
 
 
 def check_text(text: str, path: Path, shown: str, overrides: Sequence[str] = ()) -> CheckedRecipe:
@@ -135,17 +143,20 @@ def check_text(text: str, path: Path, shown: str, overrides: Sequence[str] = ())
     problems += [problem for layer in layers for problem in layer.problems] + refused
     if problems:
         return CheckedRecipe(None, tuple(problems), shown)
-    notes = [note for layer in layers for note in layer.notes] + list(checks.find_notes(recipe, _given(settings)))
+    notes = [note for layer in layers for note in layer.notes] + _renaming_note(settings, recipe)
+    notes += checks.find_notes(recipe, _given(settings))
     origins = {keys.dotted(setting.path): setting.place.origin for setting in settings.values()}
     return CheckedRecipe(LoadedRecipe(recipe, path, tuple(notes), origins), (), shown)
 
 
 def _read_text(path: Path, shown: str) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise FinetuneError(
-            f"{shown}: {path.stat().st_size:,} bytes; a recipe has at most {MAX_BYTES:,}", "Is this the data file?"
-        )
-    content = path.read_bytes()
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_BYTES else b""
+    except OSError as error:
+        raise FinetuneError(f"{shown} {cannot_be_read(error)}", "Check its permissions.") from error
+    if size > MAX_BYTES:
+        raise FinetuneError(f"{shown}: {size:,} bytes; a recipe has at most {MAX_BYTES:,}", "Is this the data file?")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -159,6 +170,13 @@ def _layers(root: Node, overrides: Sequence[str]) -> list[Layer]:
     layers = [read_file_layer(root), *read_overrides(overrides)]
     given = _given(merge(layers))
     return [read_environment(os.environ, given), *layers]
+
+
+def _renaming_note(settings: Mapping[keys.Path, Setting], recipe: Recipe) -> list[str]:
+    """Say that transformers' eval_accuracy is accuracy here."""
+    setting, name = settings.get(checks.BEST_METRIC), recipe.training.metric_for_best_model
+    renamed = setting is not None and setting.value is not None and short_metric(setting.value) != name
+    return [f"{keys.dotted(checks.BEST_METRIC)}: {setting.value} is read as {name}"] if setting and renamed else []
 
 
 def _given(settings: Mapping[keys.Path, Setting]) -> set[keys.Path]:
@@ -178,6 +196,8 @@ def _build(
     for key, value in checks.derive_defaults(recipe, given).items():
         recipe = _with(recipe, key, value)
     recipe = absolute_inputs(recipe, path.parent)
+    if best := checks.name_best_metric(recipe):
+        recipe = _with(recipe, checks.BEST_METRIC, best)
     for key, message, looked_at in checks.find_problems(recipe):
         if not wrong & {key, *looked_at, *filter(None, [keys.leaf_of(key)])}:
             problems.append(_blame(key, message, settings, sections))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
+from finetune.recipe.lookup import LONGEST_SHOWN, cannot_be_read, look_up, near_name, neighbours
 from finetune.recipe.schema import Recipe
-from finetune.text import did_you_mean
 
 DATA_ENDINGS = (
     ".csv",
@@ -35,6 +35,10 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _VARIABLE = re.compile(r"\$\{?\w+\}?|^~|%\w+%")
 _WILDCARD = re.compile(r"[*?\[]")
 _LOOKS_LIKE_PATH = re.compile(r"\.{1,2}([/\\]|$)|[/\\~]|[A-Za-z]:[/\\]")
+
+_HUB_ADDRESS = re.compile(
+    r"(https?://(www\.)?huggingface\.co/|hf://)(datasets/)?+(?P<id>[\w-][\w.-]*(/[\w-][\w.-]*)?)(/|/tree/.*)?"
+)
 
 Key = tuple[str, ...]
 Finding = tuple[Key, str]
@@ -95,6 +99,8 @@ def missing_inputs(recipe: Recipe) -> Iterator[Finding]:
     map_inputs(recipe, look)
     if _VARIABLE.search(recipe.output_dir):
         seen.append((("output_dir",), _not_expanded(recipe.output_dir)))
+    elif message := _output_fault(Path(recipe.output_dir)):
+        seen.append((("output_dir",), message))
     yield from seen
 
 
@@ -119,10 +125,10 @@ def _absolute(key: Key, value: str, folder: Path, recipe: Recipe) -> str:
         return target if _files_are_local(recipe, folder) else value
     if key == ("evaluation", "metrics"):
         is_path = (
-            value.endswith(".py") or bool(_LOOKS_LIKE_PATH.match(value)) or ("/" in value and Path(target).exists())
+            value.endswith(".py") or bool(_LOOKS_LIKE_PATH.match(value)) or ("/" in value and os.path.exists(target))
         )
     else:
-        is_path = _looks_like_path(value) or Path(target).exists()
+        is_path = _looks_like_path(value) or os.path.exists(target)
     return target if is_path else value
 
 
@@ -139,11 +145,13 @@ def _files_are_local(recipe: Recipe, folder: Path) -> bool:
     path = recipe.dataset.path
     if path is None or path in BUILDERS:
         return True
-    return _looks_like_path(path) or Path(os.path.realpath(folder), path).exists()
+    return _looks_like_path(path) or os.path.exists(Path(os.path.realpath(folder), path))
 
 
 def _what_is_wrong(key: Key, value: str, recipe: Recipe) -> str | None:
-    if _is_remote(value) or _is_builder(key, value, recipe):
+    if _is_remote(value):
+        return _remote_fault(key, value, recipe)
+    if _is_builder(key, value, recipe):
         return None
     if is_package_path(value):
         return _package_fault(value)
@@ -163,6 +171,8 @@ def _what_is_wrong(key: Key, value: str, recipe: Recipe) -> str | None:
 def _package_fault(value: str) -> str | None:
     try:
         resolve_package_path(value)
+    except OSError as error:
+        return f"{value[:LONGEST_SHOWN]} {cannot_be_read(error)}"
     except FinetuneError as error:
         message = error.message.removeprefix(f"{value}: ")
         return f"{value}: {message}" + (f" ({error.hint})" if error.hint else "")
@@ -175,25 +185,72 @@ def _not_expanded(value: str) -> str:
     )
 
 
+def _remote_fault(key: Key, value: str, recipe: Recipe) -> str | None:
+    hub = _HUB_ADDRESS.fullmatch(value)
+    if key in (("model", "name_or_path"), ("dataset", "path")):
+        said = f"did you mean {hub['id']}?" if hub else "expected a hub id, a path on this machine or package:…"
+        return f"{value} is an address; {said}"
+    # Only with a dataset of the hub may datasets itself fetch a file.
+    path = recipe.dataset.path
+    if key[:2] == ("dataset", "data_files") and (path is None or path in BUILDERS or os.path.isabs(path)):
+        return f"{value} is an address, not a file; download it first: curl -LO {value}"
+    return None
+
+
+def _output_fault(path: Path) -> str | None:
+    """Return why no folder can be made at a path: a file stands in the way, or the system refuses the name."""
+    for place in (path, *path.parents):
+        found = look_up(place)
+        if found.fault:
+            return f"{found.shown} {found.fault}"
+        if found.kind in ("file", "other"):
+            return f"{place} is a file; expected a folder, which is made when it is not there"
+        if found.kind == "folder":
+            return None
+    return None
+
+
 def _path_fault(key: Key, path: Path) -> str | None:
     wants_folder = key == ("model", "name_or_path")
-    if path.exists():
-        if wants_folder and path.is_file():
-            return f"{path} is a file; expected the folder of a checkpoint"
-        if wants_folder and not (path / "config.json").is_file():
-            return f"{path} holds no config.json; expected the folder of a checkpoint"
+    found = look_up(path)
+    if found.fault:
+        return f"{found.shown} {found.fault}"
+    if found.kind == "other":
+        return f"{path} is a device or a pipe; expected a file or a folder"
+    if found.kind == "file" and wants_folder:
+        return f"{path} is a file; expected the folder of a checkpoint"
+    if found.kind == "folder":
+        return _folder_fault(key, path)
+    if found.kind == "file":
         return None
     if key[:2] == ("dataset", "data_files") and _WILDCARD.search(str(path)):
         return None if any(iglob(str(path), recursive=True)) else f"no file fits {path}"
-    return f"{path} does not exist{_nearest(path)}"
+    return f"{found.shown} does not exist{_nearest(path)}"
+
+
+def _folder_fault(key: Key, path: Path) -> str | None:
+    names = neighbours(path)
+    if path == path.parent:
+        return f"{path} is the whole file system; name the file or the folder that is meant"
+    if names is None:
+        return f"{path} is a folder that cannot be listed; check its permissions"
+    if key == ("model", "name_or_path") and "config.json" not in names:
+        return f"{path} holds no config.json; expected the folder of a checkpoint"
+    if key[:2] == ("dataset", "data_files"):
+        data = next((name for name in names if name.lower().endswith(DATA_ENDINGS)), None)
+        example = f", such as {path / data}" if data else ""
+        return f"{path} is a folder; name files{example}, or write dataset.path: {path} instead of data_files"
+    return None
 
 
 def _nearest(path: Path) -> str:
     folder = path.parent
-    while not folder.is_dir():
+    while not os.path.isdir(folder) and folder != folder.parent:
         path, folder = folder, folder.parent
-    names = [child.name for child in folder.iterdir() if not child.name.startswith(".")]
-    near = did_you_mean(path.name, names)
+    names = neighbours(folder)
+    if names is None:
+        return ""
+    near = near_name(path.name, names)
     return f"; did you mean {folder / near}?" if near else f"; {folder} holds {_some(names)}"
 
 

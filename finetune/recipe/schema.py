@@ -101,7 +101,10 @@ class Splits(Section):
         ),
     )
     test: Text | None = Field(
-        default=None, description="Name of the split that is scored once, at the end; null: test, if the data has one."
+        default=None,
+        description=(
+            "Name of the split that is scored once, at the end; null: a labelled split called test is scored too."
+        ),
     )
 
 
@@ -179,7 +182,9 @@ class Preprocessing(Section):
 class Training(Section):
     """The training itself; names are those of transformers.TrainingArguments."""
 
-    num_train_epochs: Positive = Field(default=3.0, description="Passes over the training rows.")
+    num_train_epochs: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        default=3.0, description="Passes over the training rows."
+    )
     max_steps: Count | None = Field(
         default=None, description="Stop after this many steps (optimizer updates); wins over num_train_epochs."
     )
@@ -194,7 +199,7 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.01, description="Decoupled weight decay; not applied to biases and norms."
     )
-    warmup_steps: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
+    warmup_steps: Annotated[WholeNumber, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.06,
         description="Warm-up of the learning rate: a whole number is steps, a number below 1 is a share of all steps.",
     )
@@ -248,7 +253,11 @@ class Training(Section):
         ),
     )
     metric_for_best_model: Text | None = Field(
-        default=None, description="Metric that decides which model is best; null: the task's main metric."
+        default=None,
+        description=(
+            "What decides which model is best: a metric of the task or of evaluation.metrics (of a path or owner/name "
+            "the last part), or loss; null: the task's main metric."
+        ),
     )
     early_stopping_patience: Count | None = Field(
         default=None, description="Stop after this many evaluations in a row without a new best."

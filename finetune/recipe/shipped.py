@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune.errors import FinetuneError
+from finetune.recipe.lookup import look_up
 from finetune.text import did_you_mean, join_words
 
 
@@ -48,8 +49,11 @@ def copy_recipe(name: str, target: Path) -> None:
 
 def write_new(path: Path, text: str, force: bool = False) -> None:
     """Write a recipe to a file that is not there yet. Raises FinetuneError when it is, or cannot be written."""
-    if path.is_dir():
+    there = look_up(path)
+    if there.kind == "folder":
         raise FinetuneError(f"{path} is a folder", f"Name the file: {path / 'recipe.yaml'}")
+    if there.fault:
+        raise FinetuneError(f"{there.shown} {there.fault}", "Choose another place.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w" if force else "x", encoding="utf-8") as file:

@@ -77,6 +77,6 @@ def write_starter(path: Path, task_name: str, model: str, data: str, force: bool
 
 def _from_recipe(reference: str, path: Path) -> str:
     """Return a local input, named from where the command runs, as the recipe must name it: relative to itself."""
-    if not Path(reference).exists() or Path(reference).is_absolute():
+    if not os.path.exists(reference) or os.path.isabs(reference):
         return reference
     return Path(os.path.relpath(reference, path.parent)).as_posix()

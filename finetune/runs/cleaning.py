@@ -34,7 +34,11 @@ def removable_checkpoints(
     for run in runs:
         if run.directory is None:
             continue
-        folders = _folders(run.directory / FOLDER, keep_best)
+        try:
+            folders = _folders(run.directory / FOLDER, keep_best)
+        except OSError as error:
+            notes.append(f"{run.directory / FOLDER}: cannot be read: {error.strerror}")
+            continue
         if not folders:
             continue
         if is_alive(run.directory):

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune.runs.comparison import Comparison, Delta, Grid, Row, RunSet, score_difference
 from finetune.runs.differences import differing_keys, flatten
-from finetune.runs.energy_ratio import energy_ratio, ranked_kwh, ranked_parts
+from finetune.runs.energy_ratio import energy_ratio, ranked_kwh, ranked_parts, why_not_known
 from finetune.runs.front import with_front
 from finetune.runs.record import Run, as_number
 from finetune.runs.scoring import Scored, check_metric, scored_run
@@ -62,11 +62,11 @@ def delta(row: Row, against: Row, grid: Grid | None) -> Delta:
     score = score_difference(row.score, against.score) if same_set and row.score and against.score else None
     ranked = not row.not_ranked and not against.not_ranked
     energy = energy_ratio(ranked_parts(row.run), ranked_parts(against.run)) if ranked else None
-    extra_g = _extra_grams(row, against, grid)
+    extra_g, extra_ranked_g = _extra_grams(row, against, grid)
     gain = 0.0
     if score is not None and score.is_distinguished and row.run_set is not None:
         gain = score.value if row.run_set.greater_is_better else -score.value
-    marginal = extra_g / (100 * gain) if gain > 0 and extra_g is not None and ranked else None
+    marginal = extra_ranked_g / (100 * gain) if gain > 0 and extra_ranked_g is not None and ranked else None
     return Delta(score, energy, extra_g, marginal)
 
 
@@ -80,7 +80,7 @@ def reasons_not_ranked(run: Run, read_kwh: float | None) -> tuple[str, ...]:
     elif run.emissions.get("complete") is not True:
         reasons.append("part of the hardware gave no reading: the energy is a lower bound")
     elif read_kwh is None:
-        reasons.append("energy of train, evaluate and save not known")
+        reasons.append(why_not_known(run))
     shared_with = run.emissions.get("shared_with")
     if shared_with:
         others = join_words([str(other) for other in shared_with], "and")
@@ -135,14 +135,24 @@ def _lower_scored(rows: Sequence[Row]) -> Row:
     return second if sign * second.score.value < sign * first.score.value else first
 
 
-def _extra_grams(row: Row, against: Row, grid: Grid | None) -> float | None:
-    if grid is not None:
-        ours, theirs = row.emissions_g_on_grid, against.emissions_g_on_grid
-    elif _intensity(row.run) == _intensity(against.run):
-        ours, theirs = row.run.emissions_g(), against.run.emissions_g()
-    else:  # grams on different grids say more about the grids than about the runs
-        return None
-    return ours - theirs if ours is not None and theirs is not None else None
+def _extra_grams(row: Row, against: Row, grid: Grid | None) -> tuple[float | None, float | None]:
+    """Return the grams that one run has more than another: of the whole run, and of the energy that is ranked."""
+    if grid is None and _intensity(row.run) != _intensity(against.run):
+        return None, None  # grams on different grids say more about the grids than about the runs
+    ours, theirs = (
+        (one.run.emissions_g() if grid is None else one.emissions_g_on_grid, _ranked_grams(one, grid))
+        for one in (row, against)
+    )
+    return _less(ours[0], theirs[0]), _less(ours[1], theirs[1])
+
+
+def _ranked_grams(row: Row, grid: Grid | None) -> float | None:
+    g_per_kwh, _, pue = (grid.g_per_kwh, None, 1.0) if grid is not None else _intensity(row.run)
+    return None if row.ranked_kwh is None or g_per_kwh is None else row.ranked_kwh * pue * g_per_kwh
+
+
+def _less(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours - theirs
 
 
 def _intensity(run: Run) -> tuple[Any, ...]:

@@ -8,7 +8,17 @@ from finetune.runs import formats
 from finetune.runs.comparison import Comparison, Delta, Row, component_methods, row_to_json
 from finetune.runs.differences import short_key
 from finetune.runs.record import Run, as_number
-from finetune.runs.tables import Column, column_width, csv_table, markdown_cell, markdown_table, shorten, text_table
+from finetune.runs.tables import (
+    Column,
+    column_width,
+    csv_table,
+    markdown_cell,
+    markdown_table,
+    one_line,
+    plain,
+    shorten,
+    text_table,
+)
 
 FRONT_LEGEND = "* on the Pareto front: no run is shown to score higher with less energy"
 _DIFFERENCE_WIDTH = 18
@@ -32,7 +42,7 @@ def comparison_text(comparison: Comparison, width: int) -> str:
     blocks += ["\n".join(_hidden_lines(comparison, hidden, width))] if hidden else []
     blocks.append("\n".join(_wrapped(line, width, "") for line in delta_lines(comparison)))
     blocks.append("\n".join(_wrapped(line, width, "- ") for line in _legend(comparison)))
-    return "\n\n".join(block for block in blocks if block)
+    return plain("\n\n".join(block for block in blocks if block))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -68,7 +78,7 @@ def delta_lines(comparison: Comparison) -> list[str]:
 def run_label(run: Run, comparison: Comparison) -> str:
     """Return the name of a run, with its short id when another run has that name."""
     same = sum(row.run.name == run.name for row in comparison.rows)
-    return run.name if same == 1 else f"{run.name} {short_id(run)}"
+    return one_line(run.name if same == 1 else f"{run.name} {short_id(run)}")
 
 
 def short_id(run: Run) -> str:

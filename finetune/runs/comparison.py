@@ -62,7 +62,11 @@ def score_difference(ours: Score, theirs: Score) -> ScoreDifference:
 
 @dataclass(frozen=True)
 class Delta:
-    """One run against the baseline run; `marginal_g_per_point` is grams per point (0.01) of score gained."""
+    """One run against the baseline run.
+
+    `emissions_g` is of the whole runs; `marginal_g_per_point`, the grams per point (0.01) of score gained, counts the
+    ranked energy only.
+    """
 
     score: ScoreDifference | None
     energy: EnergyRatio | None

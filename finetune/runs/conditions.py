@@ -11,6 +11,7 @@ from finetune.runs.differences import flatten
 from finetune.runs.formats import NOT_MEASURED
 from finetune.runs.record import Run, as_number
 from finetune.runs.scoring import SPLITS, metric_names
+from finetune.runs.tables import one_line
 from finetune.text import did_you_mean
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -18,7 +19,7 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }  # fmt: skip
 EMISSIONS_NAMES = (
     "energy_kwh", "emissions_g", "duration_s", "energy_kwh_low", "energy_kwh_high", "emissions_g_low",
-    "emissions_g_high", "repeated_work_kwh", "tracking_overhead_s", "wh_per_1000_predictions",
+    "emissions_g_high", "repeated_work_kwh", "repeated_ranked_kwh", "tracking_overhead_s", "wh_per_1000_predictions",
 )  # fmt: skip
 # A run with unread hardware knows these only from below.
 _LOWER_BOUNDS = ("energy_kwh", "emissions_g", "wh_per_1000_predictions")
@@ -70,7 +71,7 @@ def outcome_line(outcome: Outcome) -> str:
     words = outcome.reason if outcome.value is None and outcome.reason else found
     if outcome.value is not None and outcome.reason:
         words = f"{found}: {outcome.reason}"
-    return f"{'ok' if outcome.holds else 'FAILED':<7} {outcome.condition:<28} {words}"
+    return one_line(f"{'ok' if outcome.holds else 'FAILED':<7} {outcome.condition:<28} {words}")
 
 
 def value_of(run: Run, name: str) -> float | None:
@@ -91,7 +92,8 @@ def value_of(run: Run, name: str) -> float | None:
     numbers = _numbers(run)
     if name in numbers:
         return numbers[name]
-    if name in EMISSIONS_NAMES or metric in _known_metrics(run):
+    # A metric may stand in the record without a value, as an undefined correlation does.
+    if name in EMISSIONS_NAMES or metric in (*_known_metrics(run), *metric_names([run])):
         return None
     names = ("score", *metric_names([run]), *numbers, *EMISSIONS_NAMES)
     near = did_you_mean(name, names)

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from finetune.emissions.ledger import RANKED_PHASES
 from finetune.runs.record import Run, as_number
-
-RANKED_PHASES = ("train", "evaluate", "save")
-"""Baselines, audits and the loading and caching of data would contaminate a ranking; see also repeated_work_kwh."""
 
 ASSUMED_SPREAD = 1.05
 """Spread between two runs that differ in nothing but chance, assumed as long as each was run once."""
 
 _LOAD_TOLERANCE = 0.1
+_LEAST_SHARE = 1e-9  # a share of the energy below this is what rounding left of nothing
 _TDP = re.compile(r"\bTDP (\d+(?:\.\d+)?) W\b")
 
 
@@ -56,22 +55,23 @@ class EnergyRatio:
 def ranked_parts(run: Run) -> dict[str, Part]:
     """Return the energy of train + evaluate + save, less repeated work, by component; empty when it is not known.
 
-    Repeated work (steps done again after a crash) is taken from the components in proportion.
+    Repeated work (steps done again after a crash) is taken from the components in proportion. A run of which it
+    leaves nothing is empty too: no run is ranked at 0 kWh.
     """
-    phases = run.emissions.get("phases")
-    components = run.emissions.get("components")
-    if not isinstance(phases, Mapping) or not isinstance(components, Mapping):
-        return {}
-    read = {name: _ranked_kwh(phases, name) for name in components}
+    read = _read_kwh(run)
     total = sum(read.values())
-    if total <= 0:
+    kept = 1 - _repeated_kwh(run) / total if total > 0 else 0.0
+    if kept < _LEAST_SHARE:
         return {}
-    kept = max(0.0, 1 - (as_number(run.emissions.get("repeated_work_kwh")) or 0.0) / total)
-    return {
-        name: _part(run, name, components[name], kwh * kept)
-        for name, kwh in read.items()
-        if kwh > 0 and isinstance(components[name], Mapping)
-    }
+    components = run.emissions["components"]
+    return {name: _part(run, name, components[name], kwh * kept) for name, kwh in read.items()}
+
+
+def why_not_known(run: Run) -> str:
+    """Say why a run that was measured has no energy to be ranked by."""
+    if _read_kwh(run):
+        return "energy of train, evaluate and save not known apart from work that was done again"
+    return "energy of train, evaluate and save not known"
 
 
 def ranked_kwh(run: Run) -> float | None:
@@ -161,6 +161,21 @@ def _source(run: Run, name: str, component: Mapping[str, Any]) -> tuple[Any, ...
     workload = [run.hardware.get(key) for key in ("threads", "num_processes")]
     settings = run.recipe.get("emissions")
     return (*source, *workload, settings.get("measure_power_secs") if isinstance(settings, Mapping) else None)
+
+
+def _read_kwh(run: Run) -> dict[str, float]:
+    """Return what the components drew in the ranked phases, repeated work included; empty when it is not known."""
+    phases, components = run.emissions.get("phases"), run.emissions.get("components")
+    if not isinstance(phases, Mapping) or not isinstance(components, Mapping):
+        return {}
+    read = {name: _ranked_kwh(phases, name) for name, entry in components.items() if isinstance(entry, Mapping)}
+    return {name: kwh for name, kwh in read.items() if kwh > 0}
+
+
+def _repeated_kwh(run: Run) -> float:
+    """Return the repeated work in the ranked phases; an older record knows only that of all phases, which is more."""
+    known = (as_number(run.emissions.get(name)) for name in ("repeated_ranked_kwh", "repeated_work_kwh"))
+    return next((kwh for kwh in known if kwh is not None), 0.0)
 
 
 def _ranked_kwh(phases: Mapping[str, Any], component: str) -> float:

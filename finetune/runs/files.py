@@ -55,7 +55,8 @@ def _scrub_text(text: str) -> str:
     home = os.path.expanduser("~").rstrip("/\\")
     if len(home) < 2:  # no home, or the root folder itself
         return text
-    return re.sub(rf"(?<![\w.-]){re.escape(home)}(?![\w.-])", "~", text)
+    # Written as a climb (../../home/me/data) it names its owner no less.
+    return re.sub(rf"(?<![\w.-])(?:(?:\.{{1,2}}/)*\.\.)?{re.escape(home)}(?![\w.-])", "~", text)
 
 
 def make_readable(path: Path) -> None:

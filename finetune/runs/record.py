@@ -3,6 +3,7 @@
 Everything that `list`, `show`, `compare` and `check` print comes from here; nothing heavy is imported.
 """
 
+import errno
 import json
 import re
 import secrets
@@ -16,6 +17,7 @@ from typing import Any
 from finetune.errors import FinetuneError
 from finetune.runs.files import scrub, write_atomically
 from finetune.runs.liveness import claim_run, heartbeat, is_alive, release
+from finetune.runs.tables import one_line
 from finetune.text import did_you_mean
 
 __all__ = [
@@ -207,44 +209,60 @@ def read_run(directory: Path) -> Run:
 def list_runs(output_dir: Path) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     """Read every run of a folder, oldest first, and return them with notes on what was skipped.
 
-    Raises FinetuneError when the folder does not exist.
+    Raises FinetuneError when the folder does not exist or cannot be read.
     """
-    if not output_dir.is_dir():
-        raise FinetuneError(
-            f"{output_dir}: no such folder",
-            "finetune run quickstart makes the first run; --output-dir names another folder.",
-        )
     runs: list[Run] = []
     notes: list[str] = []
-    for directory in sorted(output_dir.iterdir()):
-        if directory.name.startswith(".") or not directory.is_dir():
-            continue
-        if not (directory / RECORD_NAME).exists():
-            starting = is_alive(directory)
-            notes.append(
-                f"{directory}: " + ("a run that is starting" if starting else f"not a run (no {RECORD_NAME}), skipped")
-            )
-            continue
+    for directory in _folders(output_dir):
         try:
-            runs.append(read_run(directory))
+            if not directory.is_dir():
+                continue
+            if (directory / RECORD_NAME).exists():
+                runs.append(read_run(directory))
+            elif is_alive(directory):
+                notes.append(f"{directory}: a run that is starting")
+            else:
+                notes.append(f"{directory}: not a run (no {RECORD_NAME}), skipped")
         except FinetuneError as error:
             notes.append(f"{error.message}; skipped")
-    return tuple(sorted(runs, key=lambda run: (run.created_at or "", run.run_id))), tuple(notes)
+        except OSError as error:  # a folder of somebody else must not hide one's own runs
+            notes.append(f"{directory}: cannot be read: {error.strerror}; skipped")
+    return tuple(sorted(runs, key=lambda run: (run.created_at or "", run.run_id))), tuple(map(one_line, notes))
+
+
+def _folders(output_dir: Path) -> list[Path]:
+    hint = "finetune run quickstart makes the first run; --output-dir names another folder."
+    try:
+        return sorted(path for path in output_dir.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        raise FinetuneError(f"{output_dir}: no such folder", hint) from None
+    except NotADirectoryError:
+        raise FinetuneError(f"{output_dir}: is a file, not a folder", hint) from None
+    except OSError as error:
+        raise FinetuneError(f"{output_dir}: cannot be read: {error.strerror}", hint) from error
 
 
 def find_run(reference: str, output_dir: Path) -> Path:
     """Return the directory of the run that a person means.
 
     A reference is a run id, a unique beginning of one or its last part (the short id), a name, or a folder.
-    Raises FinetuneError when nothing or more than one run matches; the message lists the matches.
+    Raises FinetuneError when nothing or more than one run matches (the message lists the matches), or when the folder
+    that is named cannot be read.
     """
     if not reference.strip():
         raise FinetuneError("a run is named by its id, the beginning of its id, its name or its folder; found nothing")
-    as_folder = Path(reference).expanduser()
+    as_folder = _as_folder(reference)
+    unreadable: list[FinetuneError] = []
     for folder in (as_folder, output_dir / reference):
-        if (folder / RECORD_NAME).is_file():
-            return folder
+        try:
+            if (folder / RECORD_NAME).is_file():
+                return folder
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                unreadable.append(FinetuneError(f"{folder}: cannot be read: {error.strerror}"))
     if as_folder.is_absolute() or len(as_folder.parts) > 1:
+        if unreadable:
+            raise unreadable[0]
         raise FinetuneError(f"{reference}: no such run directory", f"finetune list --output-dir {as_folder.parent}")
     runs = list_runs(output_dir)[0]
     matches = [run for run in runs if run.name == reference] or [
@@ -253,15 +271,24 @@ def find_run(reference: str, output_dir: Path) -> Path:
     if len(matches) == 1 and matches[0].directory is not None:
         return matches[0].directory
     if matches:
-        found = "".join(f"\n  {run.run_id}  {run.status}" for run in matches)
+        found = "".join(f"\n  {one_line(run.run_id)}  {run.status}" for run in matches)
         raise FinetuneError(
             f"{reference}: {len(matches)} runs in {output_dir} match:{found}", "Type more of the run id, or its folder."
         )
-    near = did_you_mean(reference, {name for run in runs for name in (run.name, run.run_id)})
+    if unreadable:
+        raise unreadable[0]
+    near = did_you_mean(reference, {one_line(name) for run in runs for name in (run.name, run.run_id)})
     raise FinetuneError(
         f"{reference}: no such run in {output_dir}",
         f"Did you mean {near}?" if near else f"finetune list --output-dir {output_dir}",
     )
+
+
+def _as_folder(reference: str) -> Path:
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError:  # ~ and the name of nobody
+        return Path(reference)
 
 
 def new_run_directory(output_dir: Path, name: str) -> Path:

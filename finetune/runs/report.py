@@ -8,7 +8,7 @@ from typing import Any
 from finetune.runs import formats
 from finetune.runs.comparison import component_methods
 from finetune.runs.record import Run, Score, as_number
-from finetune.runs.tables import Column, column_width, shorten, text_table
+from finetune.runs.tables import Column, column_width, one_line, plain, shorten, text_table
 from finetune.text import plural
 
 _KNOWN_FROM = {
@@ -28,14 +28,14 @@ BASELINE_WORDS = {
 
 def closing_panel(run: Run) -> str:
     """Return the few lines printed at the end of a run: scores, energy, CO2e, time, and what to type next."""
-    title = f"{run.name}: {run.status}" + (f" ({run.status_reason})" if run.status_reason else "")
+    title = one_line(f"{run.name}: {run.status}" + (f" ({run.status_reason})" if run.status_reason else ""))
     lines = [title, "─" * min(len(title), 100), *_score_lines(run), *_cost_lines(run)]
     if run.directory is not None:
         model = run.directory / "model"
         if model.is_dir():
             lines.append(f"model   {model}")
         lines += next_commands(run, run.directory, has_model=model.is_dir())
-    return "\n".join(lines)
+    return plain("\n".join(lines))
 
 
 def next_commands(run: Run, directory: Path, has_model: bool) -> list[str]:

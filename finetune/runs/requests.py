@@ -23,6 +23,8 @@ class ComparisonRequest:
     sort: str | None = None
     baseline: str | None = None
     grid: str | None = None
+    last: int | None = None
+    """How many of the newest finished runs to take; None for all. Only without references."""
 
 
 def requested_comparison(request: ComparisonRequest) -> tuple[Comparison, tuple[str, ...]]:
@@ -61,7 +63,9 @@ def _runs(request: ComparisonRequest) -> tuple[tuple[Run, ...], tuple[str, ...]]
             f"{request.output_dir}: no finished run to compare",
             "finetune run quickstart makes the first; finetune list shows all.",
         )
-    return finished, notes
+    if request.last is not None and request.last > len(finished):
+        notes = (*notes, f"--last {request.last}: there are only {plural(len(finished), 'finished run')}")
+    return finished[-request.last :] if request.last is not None else finished, notes
 
 
 def _grid(code: str) -> Grid:

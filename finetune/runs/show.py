@@ -7,7 +7,7 @@ from finetune.runs import formats
 from finetune.runs.differences import flatten
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.report import BASELINE_WORDS, closing_panel
-from finetune.runs.tables import Column, shorten, text_table
+from finetune.runs.tables import Column, one_line, plain, shorten, text_table
 from finetune.text import plural
 
 
@@ -22,7 +22,7 @@ def show_text(run: Run, width: int, timeline: bool = False) -> str:
         "\n".join(f"note: {note}" for note in _notes(run)),
         _timeline(run) if timeline else "",
     ]
-    return "\n\n".join(block for block in blocks if block)
+    return plain("\n\n".join(block for block in blocks if block))
 
 
 def _facts(run: Run) -> list[str]:
@@ -34,10 +34,11 @@ def _facts(run: Run) -> list[str]:
         "command": run.command,
         "model": _model(run.model),
         "data": _data(run.dataset),
+        "lengths": _lengths(run.dataset),
         "training": _training(run.training),
         "tags": ", ".join(run.tags),
     }
-    return [f"{name:<10}{value}" for name, value in facts.items() if value]
+    return [f"{name:<10}{one_line(value)}" for name, value in facts.items() if value]
 
 
 def _model(model: Mapping[str, Any]) -> str:
@@ -54,14 +55,27 @@ def _model(model: Mapping[str, Any]) -> str:
 
 def _data(dataset: Mapping[str, Any]) -> str:
     rows, dropped = dataset.get("rows"), dataset.get("dropped_rows")
-    truncated = as_number(dataset.get("truncated_fraction"))
     parts = [str(dataset.get("path") or "")]
     if isinstance(rows, Mapping):
         parts += [f"{count:,} {split}" for split, count in rows.items() if isinstance(count, int)]
     if isinstance(dropped, Mapping):
         parts += [f"{plural(count, 'row')} dropped ({reason})" for reason, count in dropped.items() if count]
-    if truncated:
-        parts.append(f"{100 * truncated:.1f} % of the rows cut at max_length")
+    return ", ".join(part for part in parts if part)
+
+
+def _lengths(dataset: Mapping[str, Any]) -> str:
+    lengths = dataset.get("length_tokens")
+    stated = lengths if isinstance(lengths, Mapping) else {}
+    median, most, longest = (as_number(stated.get(name)) for name in ("p50", "p95", "max"))
+    limit, truncated = as_number(dataset.get("max_length")), as_number(dataset.get("truncated_fraction"))
+    parts = [
+        f"median {median:,.0f} tokens" if median is not None else "",
+        f"95 % {most:,.0f}" if most is not None else "",
+        f"longest {longest:,.0f}" if longest is not None else "",
+        f"limit {limit:,.0f}" if limit is not None else "",
+        # A record without lengths says only that something was cut.
+        f"{100 * truncated:.1f} % of the training rows truncated" if truncated or (stated and truncated == 0) else "",
+    ]
     return ", ".join(part for part in parts if part)
 
 
@@ -168,15 +182,18 @@ def _notes(run: Run) -> list[str]:
 
 
 def _timeline(run: Run) -> str:
-    entries = [(entry, flatten(entry.get("metrics") or {})) for entry in run.timeline]
+    entries = [
+        (entry, flatten(metrics) if isinstance(metrics := entry.get("metrics"), Mapping) else {})
+        for entry in run.timeline
+    ]
     if not entries:
         return "The run has no timeline: it was not evaluated while it trained."
     metrics = list(dict.fromkeys(name for _, scores in entries for name in scores if not _is_detail(name)))
     kwh = [as_number(entry.get("energy_kwh")) for entry, _ in entries]
     unit, factor = formats.energy_unit(kwh)
     columns = [
-        Column("step", [str(entry.get("step", "–")) for entry, _ in entries], right=True),
-        Column("epoch", [f"{as_number(entry.get('epoch')) or 0:g}" for entry, _ in entries], right=True),
+        Column("step", [_count(entry.get("step")) for entry, _ in entries], right=True),
+        Column("epoch", [_count(entry.get("epoch")) for entry, _ in entries], right=True),
         Column("time", [formats.duration(as_number(entry.get("elapsed_s"))) for entry, _ in entries], right=True),
         Column(f"energy {unit}", [_cell(value, factor) for value in kwh], right=True),
         Column("g CO2e", [_cell(as_number(entry.get("emissions_g"))) for entry, _ in entries], right=True),
@@ -186,6 +203,11 @@ def _timeline(run: Run) -> str:
         cells = ["–" if number is None else formats.score_value(number) for number in numbers]
         columns.append(Column(name.removesuffix(".value"), cells, right=True))
     return "Cumulative, at each evaluation:\n" + text_table(columns)
+
+
+def _count(value: Any) -> str:
+    number = as_number(value)
+    return "–" if number is None else f"{number:.6g}" if number % 1 else f"{number:.0f}"
 
 
 def _is_detail(name: str) -> bool:

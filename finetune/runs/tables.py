@@ -2,9 +2,13 @@
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Control characters, line separators, overrides of the writing direction, halves of surrogate pairs.
+_UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -16,8 +20,19 @@ class Column:
     right: bool = False
 
 
+def plain(text: str) -> str:
+    """Return a text without anything that steers a terminal; line breaks stay, tabs become spaces."""
+    return _UNPRINTABLE.sub(lambda found: " " if found[0].isspace() else "", text)
+
+
+def one_line(text: str) -> str:
+    """Return a plain text without line breaks, such as the name of a run."""
+    return plain(text).replace("\n", " ")
+
+
 def text_table(columns: Sequence[Column]) -> str:
     """Return a table for a terminal, columns two spaces apart, without trailing spaces."""
+    columns = [Column(plain(column.heading), list(map(plain, column.cells)), column.right) for column in columns]
     widths = [column_width(column) for column in columns]
     lines = _lines([column.heading for column in columns], columns, widths)
     lines.append("  ".join("─" * width for width in widths))
@@ -28,7 +43,7 @@ def text_table(columns: Sequence[Column]) -> str:
 
 def column_width(column: Column) -> int:
     """Return how many characters wide a column is."""
-    return max(text_width(line) for cell in (column.heading, *column.cells) for line in cell.split("\n"))
+    return max(text_width(line) for cell in (column.heading, *column.cells) for line in plain(cell).split("\n"))
 
 
 def text_width(text: str) -> int:
@@ -40,7 +55,8 @@ def text_width(text: str) -> int:
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut a text to so many cells; a cut text ends in an ellipsis."""
+    """Cut a text to one line of so many cells; a cut text ends in an ellipsis."""
+    text = one_line(text)
     if text_width(text) <= width:
         return text
     while text_width(text) > width - 1:
@@ -62,7 +78,8 @@ def markdown_table(columns: Sequence[Column]) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Escape a text for one cell of a Markdown table: no HTML, no markup, no line breaks."""
+    """Escape a text for one cell of a Markdown table: no HTML, no markup, no line breaks, nothing unprintable."""
+    text = plain(text)
     for mark in "\\`*_[]|~":
         text = text.replace(mark, "\\" + mark)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -73,15 +90,15 @@ def csv_table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return comma-separated values, None as empty; a text that a spreadsheet would run as a formula gets a quote."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    writer.writerow(heading)
+    writer.writerow(map(_csv_value, heading))
     writer.writerows([_csv_value(value) for value in row] for row in rows)
     return output.getvalue().rstrip("\n")
 
 
 def _csv_value(value: object) -> object:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+    if not isinstance(value, str):
+        return value
+    return ("'" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else "") + plain(value)
 
 
 def _lines(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> list[str]:

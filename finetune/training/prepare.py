@@ -12,10 +12,11 @@ from finetune.data.encoding import EncodedData, encode_data
 from finetune.data.sources import LoadedData, load_data
 from finetune.data.token_cache import cache_directory
 from finetune.errors import FinetuneError
-from finetune.evaluation.metrics import load_metric, short_name
+from finetune.evaluation.metrics import load_metric
 from finetune.evaluation.predict import Predictor
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
 from finetune.models.shrink import shrink_config
+from finetune.recipe.metric_names import short_metric
 from finetune.recipe.schema import Recipe
 from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
@@ -140,8 +141,8 @@ def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tup
     own = task.metrics[labels.problem_type]
     extra = tuple(name for name in recipe.evaluation.metrics or () if name not in own)
     unfit = [name for name in extra if name in task.all_metrics()]
-    best = short_name(recipe.training.metric_for_best_model or own[0])
-    if unfit or best not in (*own, *map(short_name, extra), "loss"):
+    best = short_metric(recipe.training.metric_for_best_model or own[0])
+    if unfit or best not in (*own, *map(short_metric, extra), "loss"):
         key = "evaluation.metrics" if unfit else "training.metric_for_best_model"
         raise FinetuneError(
             f"{key}: {', '.join(unfit) or best} does not fit labels read as {labels.problem_type}",

@@ -54,3 +54,24 @@ def test_compare_without_any_finished_run_says_so(tmp_path, capsys):
 
     assert main(["compare", "--output-dir", str(tmp_path)]) == 1
     assert "no finished run" in capsys.readouterr().err
+
+
+def test_compare_last_takes_the_newest_finished_runs(on_stored_runs):
+    code, out, _ = on_stored_runs("compare", "--last", "2", "--json")
+    assert code == 0
+    content = json.loads(out)
+    assert sorted(run["run_id"][-6:] for run in content["runs"]) == ["77aa77", "88bb88"]
+    _, out, _ = on_stored_runs("compare", "--last", "3", "--json")
+    assert {run["status"] for run in json.loads(out)["runs"]} == {"completed", "stopped"}
+
+
+def test_compare_last_beyond_what_is_there_takes_all_and_says_so(on_stored_runs):
+    code, out, err = on_stored_runs("compare", "--last", "9", "--csv")
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    assert "only 4 finished runs" in err
+
+
+@pytest.mark.parametrize("arguments", [["quickstart", "--last", "2"], ["--last", "0"], ["--last", "two"]])
+def test_compare_last_without_a_sense_is_a_usage_error(on_stored_runs, arguments):
+    assert on_stored_runs("compare", *arguments)[0] == 2

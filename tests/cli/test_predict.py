@@ -104,6 +104,16 @@ def test_predict_reads_json_lines_of_a_pipe(predict):
     assert second == {"row": 2, "text": None, "prediction": None}
 
 
+def test_predict_says_on_stderr_how_columns_were_found_and_how_the_file_was_read(predict, tmp_path):
+    (tmp_path / "rows.csv").write_bytes("sentence,n\ncaf\xe9,1\n".encode("latin-1"))
+    code, out, err = predict(tmp_path / "rows.csv")
+    assert (code, json.loads(out)["text"]) == (0, "caf\xe9")
+    assert "note: Columns found by their names: text = 'sentence'." in err.splitlines()
+    assert "note: rows.csv is not UTF-8" in err
+    _, _, err = predict(stdin='{"utterance": "a day"}\n')
+    assert "note: text is column 'utterance', the only one with texts." in err.splitlines()
+
+
 def test_predict_output_is_whole_and_takes_its_format_from_the_ending(predict, toy_data, tmp_path):
     (tmp_path / "answers.csv").write_text("old")
     code, out, _ = predict(toy_data / "test.jsonl", "-o", tmp_path / "answers.csv")
@@ -143,7 +153,9 @@ def test_predict_never_writes_over_its_input(predict, tmp_path):
     ("arguments", "message"),
     [
         (["no-such.jsonl"], "no-such.jsonl: no such file"),
+        (["."], ".: is a folder, not a file"),
         (["-o", "."], "is a folder"),
+        (["-o", "x" * 300 + ".csv"], "is longer than the name of a file can be"),
         (["-o", "no/such/folder.csv"], "there is no folder no/such"),
         (["--format", "xml"], "--format xml: expected jsonl or csv"),
         (["--column", "txt=body"], "the model has no input 'txt'"),
@@ -154,6 +166,25 @@ def test_predict_explains_what_is_wrong_before_it_computes(predict, monkeypatch,
     code, out, err = predict(*arguments)
     assert (code, out) == (1, "")
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [('[{"text": "a day"}]\n', "stdin:1: a JSON array"), ("a d\0ay\n", "stdin:1: holds a NUL byte")],
+)
+def test_predict_explains_a_pipe_that_is_no_text(predict, stdin, message):
+    code, out, err = predict(stdin=stdin)
+    assert (code, out) == (1, "")
+    assert message in err
+
+
+def test_predict_writes_to_the_end_of_a_link(predict, tmp_path):
+    (tmp_path / "link.jsonl").symlink_to("answers.jsonl")
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    assert predict("-o", tmp_path / "link.jsonl", stdin="a day\n")[0] == 0
+    assert json.loads((tmp_path / "answers.jsonl").read_text())["row"] == 1
+    code, _, err = predict("-o", tmp_path / "loop.jsonl", stdin="a day\n")
+    assert (code, "is a link that leads back to itself" in err) == (1, True)
 
 
 def test_predict_with_an_unfinished_run_says_how_to_go_on(runs, tmp_path, capsys):
@@ -196,9 +227,10 @@ def test_predict_ends_quietly_when_its_reader_has_seen_enough(runs):
 
 def test_predict_answers_before_its_input_ends_and_ctrl_c_stops_it_with_130(runs):
     process = start(runs)
-    process.stdin.write("a lovely day\n" * 1024)
-    process.stdin.flush()
-    assert json.loads(process.stdout.readline())["row"] == 1
+    for row in (1, 2):
+        process.stdin.write("a lovely day\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["row"] == row
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import pyarrow
 import pytest
@@ -52,6 +53,40 @@ BAD = {
     "swallowed two rows": ("a.csv", GOOD + '"lone,a\nlast",b\n', {}, ["a.csv:22", "swallowed"], "Close the quote"),
     "NUL byte": ("a.csv", GOOD.encode() + b"x\0y,a\n", {}, ["a.csv:22", "NUL byte"], "iconv"),
     "UTF-16 without mark": ("a.csv", GOOD.encode("utf-16-le"), {}, ["a.csv:1", "UTF-16"], "iconv"),
+    "UTF-32": ("a.csv", GOOD.encode("utf-32"), {}, ["a.csv", "UTF-32"], "iconv -f UTF-32"),
+    "UTF-32 the other way round": (
+        "a.csv",
+        b"\0\0\xfe\xff" + GOOD.encode("utf-32-be"),
+        {},
+        ["UTF-32"],
+        "iconv -f UTF-32",
+    ),
+    "cut UTF-16 json": ("a.json", '[{"a": 1}]'.encode("utf-16")[:-1], {}, ["a.json", "cannot be read"], "Check"),
+    "deep jsonl": ("a.jsonl", LINES + "[" * 100_000 + "\n", {}, ["a.jsonl:21", "nested too deep"], "flat object"),
+    "deep json": ("a.json", "[" * 100_000, {}, ["a.json", "nested too deep"], "flat object"),
+    "deep value": (
+        "a.jsonl",
+        LINES + '{"text": ' + "[" * 500 + "]" * 500 + ', "label": "a"}\n',
+        {},
+        ["a.jsonl:21", "'text'", "a list"],
+        "same type",
+    ),
+    "endless number": ("a.jsonl", LINES + f'{{"text": {"9" * 5000}}}\n', {}, ["a.jsonl:21", "digits"], "as a text"),
+    "endless number in json": ("a.json", f'[{{"text": {"9" * 5000}}}]', {}, ["a.json", "digits"], "as a text"),
+    "labels beyond the floats": (
+        "a.jsonl",
+        [{"text": f"t{i}", "label": label} for i, label in enumerate([1, 2**64, 2**64 + 1, 1])],
+        {},
+        ["a.jsonl:2", "'label'", "18446744073709551616", "2**53"],
+        "as texts, in quotes",
+    ),
+    "labels beyond the floats beside a float": (
+        "a.jsonl",
+        [{"text": f"t{i}", "label": label} for i, label in enumerate([1.0, 2**53 + 1, -(2**53) - 3, 1])],
+        {"problem_type": "single_label_classification"},
+        ["a.jsonl:2", "'label'", "2**53"],
+        "as texts, in quotes",
+    ),
     "stray byte in UTF-8": (
         "a.csv",
         GOOD.encode() + "olá,a\n".encode() + b"ol\xe1,b\n",
@@ -286,3 +321,52 @@ def test_bad_files_more_hidden_labels_than_slips_in_validation(load, write):
     path = write("validation.csv", "text,label\nx,\ny,a\nz,b\n")
     with pytest.raises(FinetuneError, match="1 of 3 rows of split validation"):
         load(path=path.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "hint"),
+    [
+        ("folder", "folder: is a folder, not a file", "Name a file in it: {0}/folder/a.csv"),
+        ("broken", "broken is a link to gone, which does not exist", "Check the path"),
+        ("loop", "loop is a link that leads back to itself", "Check the path"),
+        ("x" * 300, "x… is longer than the name of a file can be", "Check the path"),
+    ],
+)
+def test_bad_files_what_is_no_file_is_said_and_never_suggested(name, words, hint, load, write):
+    base = write("folder/a.csv", GOOD).parent.parent
+    (base / "broken").symlink_to("gone")
+    (base / "loop").symlink_to("loop")
+    with pytest.raises(FinetuneError) as caught:
+        load(data_files={"train": str(base / name)})
+    assert caught.value.message.endswith(words)
+    assert hint.format(base) in caught.value.hint
+    if name != "folder":
+        with pytest.raises(FinetuneError) as caught:
+            load(path=str(base / name))
+        assert caught.value.message.endswith(words)
+
+
+def test_bad_files_device_is_said(load):
+    with pytest.raises(FinetuneError, match="is a device or a pipe"):
+        load(path=os.devnull)
+
+
+@pytest.mark.parametrize("locked", ["", "train", "train.parquet"])
+def test_bad_files_folder_with_something_that_may_not_be_read(locked, load, write, monkeypatch):
+    folder = write("data/train/a.csv", GOOD).parent.parent
+    parquet.write_table(pyarrow.table({"text": ["x", "y"], "label": ["a", "b"]}), folder / "train.parquet")
+    place = str(folder / locked) if locked else str(folder)
+    real_scan = os.scandir
+
+    def refuse(path):
+        if str(path).rstrip("/") == place:
+            raise PermissionError(13, "Permission denied", place)
+
+    monkeypatch.setattr(os, "scandir", lambda path=".": refuse(path) or real_scan(path))
+    if locked == "train.parquet":
+        (folder / "train" / "a.csv").unlink()
+        monkeypatch.setattr(parquet, "ParquetFile", refuse)
+    with pytest.raises(FinetuneError) as caught:
+        load(path=str(folder))
+    assert caught.value.message == f"{place}: cannot be read (Permission denied)"
+    assert "permissions" in caught.value.hint

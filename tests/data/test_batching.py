@@ -70,10 +70,10 @@ class Tokenizer:
     padding_side = "right"
 
 
-@pytest.mark.parametrize(("limit", "width"), [(64, 8), (5, 5)])
-def test_collate_pads_by_position_and_never_beyond_the_limit(limit, width):
+@pytest.mark.parametrize(("limit", "device", "width"), [(64, "cuda", 8), (5, "cuda", 5), (64, "cpu", 5)])
+def test_collate_pads_by_position_and_never_beyond_the_limit(limit, device, width):
     rows = {"input_ids": [[1, 9, 3], [1, 2, 3, 4, 5]], "attention_mask": [[1, 1, 1], [1] * 5], "labels": [0, 1]}
-    batch = collate(rows, Tokenizer(), limit)
+    batch = collate(rows, Tokenizer(), limit, device)
     assert batch["input_ids"].shape == (2, width)
     # The 9 inside the first text is real although 9 is also the padding token.
     assert batch["attention_mask"][0].tolist() == [1, 1, 1] + [0] * (width - 3)
@@ -83,6 +83,6 @@ def test_collate_pads_by_position_and_never_beyond_the_limit(limit, width):
 def test_collate_pads_on_the_left_when_the_tokenizer_does():
     tokenizer = Tokenizer()
     tokenizer.padding_side = "left"
-    batch = collate({"input_ids": [[1, 2]], "attention_mask": [[1, 1]]}, tokenizer, 64)
+    batch = collate({"input_ids": [[1, 2]], "attention_mask": [[1, 1]]}, tokenizer, 64, "cuda")
     assert batch["input_ids"][0].tolist() == [9] * 6 + [1, 2]
     assert batch["attention_mask"][0].tolist() == [0] * 6 + [1, 1]

@@ -116,6 +116,35 @@ def test_hub_problems_are_put_into_words(case, hub):
 
 
 @pytest.mark.parametrize(
+    ("listed", "has"), [("\nAvailable configs in the cache: ['cola', 'sst2']", ", which has cola and sst2"), ("", "")]
+)
+def test_hub_configuration_that_is_not_in_the_cache_is_said(hub, listed, has):
+    hub(ValueError(f"Couldn't find cache for nyu-mll/glue for config 'mrpc'{listed}"))
+    with pytest.raises(FinetuneError) as caught:
+        read_hub("nyu-mll/glue", "mrpc", None)
+    assert caught.value.message == f"configuration mrpc of nyu-mll/glue is not in the cache{has}"
+    assert caught.value.hint == "Run once with a network."
+
+
+def test_hub_several_configurations_in_the_cache_are_listed(hub):
+    hub(ValueError("There are multiple 'a/b' configurations in the cache: cola, sst2\nPlease specify which"))
+    with pytest.raises(FinetuneError, match="a/b: has several configurations: cola and sst2") as caught:
+        read_hub("a/b", None, None)
+    assert caught.value.hint == "Pick one: dataset.name: cola"
+
+
+def test_hub_the_words_of_datasets_about_its_cache_are_these(tmp_path):
+    from datasets.packaged_modules.cache.cache import Cache
+
+    (tmp_path / "a___b" / "cola" / "0.0.0" / "abc").mkdir(parents=True)
+    (tmp_path / "a___b" / "cola" / "0.0.0" / "abc" / "dataset_info.json").write_text('{"config_name": "cola"}')
+    with pytest.raises(
+        ValueError, match=r"Couldn't find cache for a/b for config 'mrpc'\nAvailable configs in the cache"
+    ):
+        Cache(cache_dir=str(tmp_path), dataset_name="b", repo_id="a/b", config_name="mrpc", version="auto", hash="auto")
+
+
+@pytest.mark.parametrize(
     ("path", "expected"),
     [("imdb", True), ("nyu-mll/glue", True), ("./imdb", False), ("/data/x", False), ("a/b/c", False), ("~/x", False)],
 )

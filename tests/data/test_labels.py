@@ -1,5 +1,7 @@
 import datasets
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from finetune.data.labels import MULTI, REGRESSION, SINGLE
 from finetune.errors import FinetuneError
@@ -172,3 +174,23 @@ def test_labels_regression_test_of_minus_ones_is_hidden(load, write):
     write("train.jsonl", rows_of([0.5, 2.5, 1.0] * 10))
     path = write("test.jsonl", rows_of([-1.0, -1.0]))
     assert "test" not in load(path=path.parent).splits
+
+
+@pytest.mark.parametrize("start", [2**53, 2**63 - 2, 2**63])
+def test_labels_large_whole_numbers_stay_apart_where_the_format_has_them(load, tmp_path, start):
+    numbers = pyarrow.array([start + i % 2 for i in range(20)], pyarrow.uint64())
+    table = pyarrow.table({"text": [f"t{i}" for i in range(20)], "label": numbers})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert load(path=tmp_path / "a.parquet").labels.names == (str(start), str(start + 1))
+
+
+def test_labels_beyond_the_floats_are_numbers_for_a_regression(load, write):
+    path = write("a.jsonl", [{"text": f"t{i}", "label": 2**64 * (i % 2)} for i in range(20)])
+    assert load(path=path, problem_type="regression").labels.problem_type == "regression"
+
+
+def test_labels_beyond_the_floats_in_another_split_are_refused(load, write):
+    write("train.jsonl", [{"text": f"t{i}", "label": i % 2} for i in range(20)])
+    path = write("test.jsonl", [{"text": "x", "label": 1}, {"text": "y", "label": 2**64}])
+    with pytest.raises(FinetuneError, match=r"test\.jsonl:2: column 'label' holds 18446744073709551616"):
+        load(path=path.parent)

@@ -40,7 +40,7 @@ def test_shared_data_messy_newlines_and_float_votes(load):
 
 @needs("messy")
 def test_shared_data_messy_long_document_is_one_row(load, task):
-    from finetune.data.rows import read_rows
+    from finetune.data.rows import open_rows, read_rows
 
-    (batch,) = read_rows(DATA / "messy" / "one_very_long_document.jsonl", task)
+    (batch,) = read_rows(open_rows(DATA / "messy" / "one_very_long_document.jsonl"), task)
     assert len(batch.rows["text"][0]) == 300_000

@@ -156,6 +156,29 @@ def test_sources_only_text_column_is_taken(load, write):
     assert "text is column 'utterance', the only one with texts." in loaded.notes
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("row", "length"),
+        ("labels", "row"),
+        ("input_ids", "text"),
+        ("label", "label:row"),
+        ("label:x", "attention_mask"),
+    ],
+)
+def test_sources_columns_may_have_any_name(load, write, text, label):
+    path = write("a.jsonl", [{text: f"some text {i}", label: "ab"[i % 2], "row ": i} for i in range(20)])
+    loaded = load(path=path, columns={"text": text, "label": label})
+    assert set(texts_of(loaded)) == {f"some text {i}" for i in range(20)}
+    assert loaded.splits["train"].column_names == ["text", "label", "row"]
+
+
+def test_sources_flags_may_have_any_name(load, write):
+    lines = [{"text": f"t{i}", "row": i % 2, "length": (i + 1) % 2} for i in range(20)]
+    loaded = load(path=write("a.jsonl", lines), columns={"label": ["row", "length"]})
+    assert loaded.labels.names == ("row", "length")
+
+
 def test_sources_pairs_are_found_and_said(load, write):
     lines = [{"Sentence1": f"p{i}", "sentence2": f"q{i}", "gold": i, "label": "ab"[i % 2]} for i in range(20)]
     loaded = load(path=write("a.jsonl", lines))

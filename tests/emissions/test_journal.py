@@ -8,8 +8,8 @@ import time
 import pytest
 
 from finetune.emissions.components import absent, known
-from finetune.emissions.journal import Journal, emissions_of, journal_path, read_journal
-from finetune.emissions.ledger import total_microjoules
+from finetune.emissions.journal import Journal, journal_path, read_journal
+from finetune.emissions.ledger import summarize, total_microjoules
 from finetune.emissions.source import SyntheticSource
 
 CPU = known("cpu", "modelled", "load model", "CPU load, TDP known")
@@ -83,7 +83,7 @@ def test_journal_continues_after_a_torn_line(tmp_path, make_life):
     assert total_microjoules([first]) == 20_000_000
     assert total_microjoules([second]) == 50_000_000
     assert first.notes == ("1 damaged line(s) in the energy journal of segment 0 were left out",)
-    section = emissions_of(tmp_path)
+    section = summarize(read_journal(tmp_path))
     assert [segment["reason_ended"] for segment in section["segments"]] == ["died", "completed"]
 
 
@@ -109,7 +109,7 @@ def test_journal_leaves_out_garbage_and_foreign_files(tmp_path, make_life):
 
 def test_journal_of_a_folder_without_one_is_empty(tmp_path):
     assert read_journal(tmp_path) == ()
-    assert emissions_of(tmp_path)["energy_kwh"] is None
+    assert summarize(read_journal(tmp_path))["energy_kwh"] is None
 
 
 def test_journal_ticks_hold_changed_phases_only(make_meter, clock, tmp_path):
@@ -145,7 +145,7 @@ def test_journal_survives_kill_9_twice_and_counts_both_lives(tmp_path):
     # 100 W: energy and time were booked together up to the last line, so nothing between the lines is made up.
     for life in lives:
         assert total_microjoules([life]) == pytest.approx(100 * sum(life.microseconds.values()), rel=0.02)
-    assert [segment["reason_ended"] for segment in emissions_of(tmp_path)["segments"]] == ["died", None]
+    assert [segment["reason_ended"] for segment in summarize(read_journal(tmp_path))["segments"]] == ["died", None]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -20,7 +20,14 @@ def test_ledger_gives_the_contract_keys(make_life):
     assert set(section) >= {
         *("energy_kwh", "emissions_g", "duration_s", "complete", "energy_kwh_low", "energy_kwh_high"),
         *("emissions_g_low", "emissions_g_high", "carbon_intensity", "pue", "components", "phases", "nodes"),
-        *("segments", "repeated_work_kwh", "shared_with", "tracking_overhead_s", "wh_per_1000_predictions"),
+        *(
+            "segments",
+            "repeated_work_kwh",
+            "repeated_ranked_kwh",
+            "shared_with",
+            "tracking_overhead_s",
+            "wh_per_1000_predictions",
+        ),
         *("forecasts", "tool"),
     }
     assert set(section["carbon_intensity"]) >= {"g_per_kwh", "source", "year", "scope", "location", "known_from"}
@@ -191,6 +198,41 @@ def test_ledger_counts_repeated_work_once(make_life, energies, marks, repeated):
     ]
     assert repeated_microjoules(lives) == repeated
     assert summarize(lives)["repeated_work_kwh"] == pytest.approx(repeated / KWH, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tables", "marks", "repeated", "ranked"),
+    [
+        # Killed before its first checkpoint: loading and baselines were done again too, but are never ranked.
+        ([{"load": 40, "baseline": 30, "train": 20, "save": 10}, {"load": 40, "train": 50}], [None, 0], 100, 30),
+        # A checkpoint at 80: what came after it was training.
+        ([{"baseline": 60, "train": 40}, {"load": 5, "train": 20}], [None, 80], 20, 20),
+        # More was spent after the checkpoint than train, evaluate and save took in that life.
+        ([{"train": 40, "audit": 60}, {"train": 20}], [None, 30], 70, 40),
+        # A second life that died before its first checkpoint is repeated whole, its loading included.
+        ([{"load": 10, "train": 90}, {"load": 10, "train": 20}, {"train": 50}], [None, 80, 80], 50, 40),
+        # A later life that went on from an earlier checkpoint than the one before it.
+        ([{"train": 100}, {"train": 50}, {"train": 50}], [None, 90, 40], 110, 110),
+        ([{"train": 100}, {"train": 50}], [None, None], 0, 0),
+    ],
+)
+def test_ledger_counts_as_repeated_ranked_work_only_train_evaluate_and_save(make_life, tables, marks, repeated, ranked):
+    lives = [
+        make_life(
+            number,
+            components=(CPU,),
+            microjoules={("cpu", phase): energy for phase, energy in table.items()},
+            resumed_from_uj=mark,
+        )
+        for number, (table, mark) in enumerate(zip(tables, marks, strict=True))
+    ]
+    section = summarize(lives)
+    assert section["repeated_work_kwh"] == pytest.approx(repeated / KWH, rel=1e-12)
+    assert section["repeated_ranked_kwh"] == pytest.approx(ranked / KWH, rel=1e-12)
+
+
+def test_ledger_repeated_ranked_work_without_a_reading_is_unknown():
+    assert summarize([])["repeated_ranked_kwh"] is None
 
 
 cells = st.dictionaries(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from finetune.emissions.components import COMPONENTS, known, unread
 from finetune.emissions.journal import read_journal
+from finetune.emissions.ledger import summarize
 from finetune.emissions.meter import NullMeter, open_meter
 from finetune.emissions.source import SyntheticSource
 
@@ -324,15 +325,13 @@ def test_meter_sampler_writes_ticks_on_its_own(make_meter, tmp_path):
 
 
 def test_meter_journal_holds_what_the_summary_says(make_meter, clock, tmp_path):
-    from finetune.emissions.journal import emissions_of
-
     meter = make_meter()
     generator = random.Random(0)
     for _ in range(20):
         with meter.phase(generator.choice(["train", "evaluate", "save"])):
             clock.sleep(generator.random())
     meter.close("completed")
-    of_journal, of_meter = emissions_of(tmp_path), meter.summary()
+    of_journal, of_meter = summarize(read_journal(tmp_path)), meter.summary()
     for section in (of_journal, of_meter):
         section.pop("tracking_overhead_s")
     assert of_journal == of_meter

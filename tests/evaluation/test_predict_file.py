@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from finetune.cli.app import main
+from finetune.data.rows import open_rows
 from finetune.errors import FinetuneError
 from finetune.evaluation.predict import Predictor
 from finetune.evaluation.predict_file import (
     answer_batch,
     load_model,
     open_finished,
-    open_source,
     parse_columns,
     read_inputs,
 )
@@ -89,14 +89,18 @@ test_file_of.__test__ = False
 def predictor_of(finished, batch_size=64):
     from contextlib import nullcontext
 
+    import torch
+
     model, tokenizer, labels = load_model(finished)
-    return Predictor(model, tokenizer, finished.task, labels, finished.max_length, batch_size, "cpu", nullcontext)
+    return Predictor(
+        model, tokenizer, finished.task, labels, finished.max_length, batch_size, torch.device("cpu"), nullcontext
+    )
 
 
 def answers_of(run, source, given=None, batch_size=64):
     finished = open_finished(run)
     predictor = predictor_of(finished, batch_size)
-    batches = read_inputs(open_source(source), finished, given or {})
+    batches = read_inputs(open_rows(source), finished, given or {})
     return [answer for batch in batches for answer in answer_batch(predictor, finished.truncation, batch)]
 
 
@@ -168,7 +172,7 @@ def test_predict_file_answers_none_where_the_tokenizer_makes_nothing_of_the_text
         return {"input_ids": [[], [5]], "attention_mask": [[], [1]]}
 
     predictor = replace(predictor, task=replace(finished.task, encode=encode))
-    [batch] = read_inputs(open_source(io.StringIO("strange\nplain\n")), finished, {})
+    [batch] = read_inputs(open_rows(io.StringIO("strange\nplain\n")), finished, {})
     assert [answer.said is None for answer in answer_batch(predictor, True, batch)] == [True, False]
 
 
@@ -200,7 +204,7 @@ def test_predict_file_refuses_outputs_that_are_no_numbers(finished_run):
     predictor = predictor_of(finished)
     with torch.no_grad():
         predictor.model.score.weight.fill_(float("nan"))
-    [batch] = read_inputs(open_source(io.StringIO("a day\n")), finished, {})
+    [batch] = read_inputs(open_rows(io.StringIO("a day\n")), finished, {})
     with pytest.raises(FinetuneError, match="not finite"):
         answer_batch(predictor, True, batch)
 
@@ -222,12 +226,12 @@ def test_predict_file_puts_a_lack_of_memory_into_words(finished_run, monkeypatch
 def test_predict_file_says_what_is_no_utf8():
     stream = io.TextIOWrapper(io.BytesIO("café\n".encode("latin-1")), encoding="utf-8")
     with pytest.raises(FinetuneError, match=r"stdin: not UTF-8 text \(byte 0xe9\)"):
-        open_source(stream)
+        open_rows(stream)
 
 
 def test_predict_file_says_which_line_is_no_json(finished_run):
     with pytest.raises(FinetuneError, match="stdin:1: not JSON"):
-        open_source(io.StringIO('{"text": \n'))
+        open_rows(io.StringIO('{"text": \n'))
     with pytest.raises(FinetuneError, match="stdin:2: not JSON"):
         answers_of(finished_run("single"), io.StringIO('{"text": "a day"}\n{"text"\n'))
 

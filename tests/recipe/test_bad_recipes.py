@@ -23,8 +23,12 @@ TRAINING = [
     ("learning_rate: [1e-5, 2e-5]", "training.learning_rate: expected a number above 0 and at most 10, found a list"),
     ("learning_rate:",
      "training.learning_rate: expected a number above 0 and at most 10, found nothing (null)"),
-    ("num_train_epochs: true", "training.num_train_epochs: expected a number above 0, found true"),
-    ("num_train_epochs: 0", "training.num_train_epochs: expected a number above 0, found the number 0"),
+    ("num_train_epochs: true", "training.num_train_epochs: expected a number above 0 and at most 10000, found true"),
+    ("num_train_epochs: 0",
+     "training.num_train_epochs: expected a number above 0 and at most 10000, found the number 0"),
+    ("num_train_epochs: 1e308",
+     "training.num_train_epochs: expected a number above 0 and at most 10000, found the number 1e+308"),
+    ("metric_for_best_model: f1", "training.metric_for_best_model: f1 is not scored; did you mean f1_macro?"),
     ("max_steps: 1_000",
      "training.max_steps: expected a whole number at least 1 or null, found the text '1_000'; write 1000"),
     ("per_device_train_batch_size: 2.5",
@@ -76,6 +80,15 @@ SECTIONS = [
      "or give it on the command line"),
     ("evaluation: {metrics: [acc]}", "evaluation.metrics: unknown metric acc; did you mean accuracy?"),
     ("evaluation: {metrics: [macro_f1]}", "evaluation.metrics: unknown metric macro_f1; did you mean f1_macro?"),
+    ("evaluation: {metrics: [f1]}",
+     "evaluation.metrics: f1 needs an average: f1_macro, f1_micro or f1_weighted; did you mean f1_macro?"),
+    ("evaluation: {metrics: [precision]}",
+     "evaluation.metrics: precision needs an average: precision_macro, precision_micro or precision_weighted; "
+     "did you mean precision_macro?"),
+    ("output_dir: data/train.csv",
+     "output_dir: data/train.csv is a file; expected a folder, which is made when it is not there"),
+    ("output_dir: data/train.csv/runs",
+     "output_dir: data/train.csv is a file; expected a folder, which is made when it is not there"),
     ("evaluation: {baselines: [zero_shot]}",
      "evaluation.baselines: zero_shot is not available in this version; leave it out"),
     ("evaluation: {baselines: [majorty]}",
@@ -131,6 +144,22 @@ WHOLE = [
     (HEAD + MODEL + "dataset:\n  path: ~/train.csv\n",
      "4: dataset.path: variables and ~ are not expanded in a recipe: '~/train.csv'; write the path out, "
      "or give it on the command line"),
+    (HEAD + MODEL + "dataset:\n  path: /\n",
+     "4: dataset.path: / is the whole file system; name the file or the folder that is meant"),
+    (HEAD + MODEL + "dataset:\n  path: s3://bucket/train.csv\n",
+     "4: dataset.path: s3://bucket/train.csv is an address; expected a hub id, a path on this machine or package:…"),
+    (HEAD + MODEL + "dataset:\n  path: https://huggingface.co/datasets/nyu-mll/glue\n",
+     "4: dataset.path: https://huggingface.co/datasets/nyu-mll/glue is an address; did you mean nyu-mll/glue?"),
+    (HEAD + MODEL + "dataset:\n  path: https://huggingface.co/datasets/imdb/tree/main\n",
+     "4: dataset.path: https://huggingface.co/datasets/imdb/tree/main is an address; did you mean imdb?"),
+    (HEAD + MODEL + "dataset:\n  path: /dev/null\n",
+     "4: dataset.path: /dev/null is a device or a pipe; expected a file or a folder"),
+    (HEAD + MODEL + "dataset:\n  data_files: {train: https://a.org/t.csv}\n",
+     "4: dataset.data_files.train: https://a.org/t.csv is an address, not a file; download it first: "
+     "curl -LO https://a.org/t.csv"),
+    (HEAD + MODEL + "dataset:\n  data_files: {train: data}\n",
+     "4: dataset.data_files.train: {folder}/data is a folder; name files, such as {folder}/data/test.csv, or write "
+     "dataset.path: {folder}/data instead of data_files"),
     (HEAD + MODEL + "dataset:\n  path: csv\n",
      "4: dataset.path: csv names a format; say which files in dataset.data_files"),
     (HEAD + MODEL + "dataset:\n  data_files:\n    train: data/train.csv\n    test: data/missing*.csv\n",
@@ -172,7 +201,8 @@ WHOLE = [
     (HEAD + MODEL + "dataset: {path: c/d, problem_type: regression}\nevaluation:\n  metrics: [accuracy]\n",
      "5: evaluation.metrics: accuracy is not a metric of regression, which has pearson, spearman, mse and mae"),
     (HEAD + MODEL + "dataset: {path: c/d, problem_type: regression}\ntraining:\n  metric_for_best_model: accuracy\n",
-     "5: training.metric_for_best_model: accuracy is not scored; this recipe scores pearson, spearman, mse and mae"),
+     "5: training.metric_for_best_model: accuracy is not scored; this recipe scores pearson, spearman, mse, mae "
+     "and loss"),
 ]  # fmt: skip
 
 YAML = [

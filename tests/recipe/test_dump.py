@@ -25,7 +25,7 @@ CHANGES = st.fixed_dictionaries(
         "dataset.columns.label": st.lists(WORDS.map(lambda word: f"l{word}"), min_size=1, max_size=3),
         "dataset.validation_size": st.none() | st.floats(0.01, 0.99),
         "dataset.problem_type": st.sampled_from(["auto", "single_label_classification"]),
-        "training.num_train_epochs": st.floats(0.01, 1e6),
+        "training.num_train_epochs": st.floats(0.01, 1e4),
         "training.max_steps": st.none() | st.integers(1, 10**9),
         "training.learning_rate": st.floats(1e-12, 10),
         "training.warmup_steps": st.integers(0, 10**6) | st.floats(0, 0.999),

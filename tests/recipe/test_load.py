@@ -71,6 +71,45 @@ def test_load_leaves_unknown_metrics_to_evaluate(write, metric):
     assert load_recipe("recipe.yaml").recipe.evaluation.metrics == [metric]
 
 
+@pytest.mark.parametrize(
+    ("asked", "written", "name"),
+    [
+        ("[owner/my_metric]", "my_metric", "my_metric"),
+        ("[owner/my_metric]", "owner/my_metric", "my_metric"),
+        ("[./metrics/mine.py]", "mine", "mine"),
+        ("[./metrics/mine.py]", "./metrics/mine.py", "mine"),
+        ("null", "loss", "loss"),
+        ("null", "f1_macro", "f1_macro"),
+    ],
+)
+def test_load_knows_the_deciding_metric_by_its_name_in_records(write, folder, asked, written, name):
+    (folder / "metrics").mkdir()
+    (folder / "metrics" / "mine.py").write_text("")
+    write(f"evaluation: {{metrics: {asked}}}\ntraining: {{metric_for_best_model: {written}}}\n")
+    loaded = load_recipe("recipe.yaml")
+    assert (loaded.recipe.training.metric_for_best_model, loaded.notes) == (name, ())
+
+
+@pytest.mark.parametrize(("written", "name"), [("eval_accuracy", "accuracy"), ("eval_loss", "loss")])
+def test_load_reads_the_deciding_metric_as_the_trainer_writes_it_with_a_note(write, written, name):
+    write(f"training: {{metric_for_best_model: {written}}}\n")
+    loaded = load_recipe("recipe.yaml")
+    assert loaded.recipe.training.metric_for_best_model == name
+    assert loaded.notes == (f"training.metric_for_best_model: {written} is read as {name}",)
+
+
+def test_load_leaves_the_averages_of_a_metric_to_choose(write):
+    write("evaluation: {metrics: [precision_weighted, recall_micro]}\n")
+    assert load_recipe("recipe.yaml").recipe.evaluation.metrics == ["precision_weighted", "recall_micro"]
+
+
+@pytest.mark.parametrize(("written", "steps"), [("1e2", 100), ("0.0", 0), ("100", 100), ("0.5", 0.5)])
+def test_load_reads_warmup_steps_like_counts(write, written, steps):
+    write(f"training: {{warmup_steps: {written}}}\n")
+    found = load_recipe("recipe.yaml").recipe.training.warmup_steps
+    assert (found, type(found)) == (steps, type(steps))
+
+
 def test_load_fills_defaults_and_takes_the_name_from_the_file(write):
     path = write()
     loaded = load_recipe(path)
@@ -224,6 +263,7 @@ def test_load_derives_defaults_that_follow_from_other_keys(write, more, expected
     ("more", "note"),
     [
         ("training: {max_steps: 5, num_train_epochs: 1}", "training.max_steps: 5 wins over training.num_train_epochs"),
+        ("training: {max_steps: 50, warmup_steps: 50}", "training.warmup_steps: 50 with training.max_steps: 50: the"),
         ("training: {eval_steps: 5}", "training.eval_steps has no effect with training.eval_strategy: epoch"),
         ("training: {save_strategy: no}", "training.save_strategy: no, so the model of the last step is kept"),
     ],

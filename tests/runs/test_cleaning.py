@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,15 @@ def test_cleaning_follows_no_link_out_of_the_run(run_with_checkpoints, tmp_path)
     (run.directory / "checkpoints").rename(tmp_path / "moved")
     (run.directory / "checkpoints").symlink_to(outside)
     assert removable_checkpoints([run]) == ((), ())
+
+
+def test_cleaning_notes_checkpoints_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints").mkdir()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    found, notes = removable_checkpoints([replace(make_run(), directory=tmp_path)], keep_best=True)
+    assert found == ()
+    assert notes == (f"{tmp_path / 'checkpoints'}: cannot be read: Permission denied",)

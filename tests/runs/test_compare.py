@@ -69,6 +69,8 @@ def test_compare_front_needs_both_differences_beyond_doubt():
         ({"emissions": {"energy_kwh": None, "complete": False}}, "energy not measured"),
         ({"emissions": make_emissions({"gpu": 0.01}, complete=False, energy_kwh_high=None)}, "lower bound"),
         ({"emissions": make_emissions({"gpu": 0.01}, shared_with=["other-run"])}, "shared the machine with other-run"),
+        ({"emissions": make_emissions({"gpu": 0.01}, repeated_work_kwh=0.01)}, "work that was done again"),
+        ({"emissions": {**make_emissions({"gpu": 0.01}), "phases": {}}}, "train, evaluate and save not known"),
         ({"status": "interrupted", "emissions": make_emissions({"gpu": 0.01})}, "interrupted: not a whole run"),
         ({"status": "failed", "emissions": make_emissions({"gpu": 0.01})}, "failed: not a whole run"),
     ],
@@ -114,6 +116,22 @@ def test_compare_gives_marginal_grams_per_point_of_score_gained():
     noisy = make_run("a", 0.71, kwh={"gpu": 3.0})
     assert row_of(compare_runs([noisy, base], baseline=base), "a").delta.marginal_g_per_point is None
     assert row_of(compare_runs([ours, base], baseline=ours), "b").delta.marginal_g_per_point is None
+
+
+def test_compare_prices_a_point_with_the_energy_that_it_ranks():
+    place = {"g_per_kwh": 100.0, "scope": "life-cycle"}
+
+    def with_baselines(kwh, baseline_kwh):
+        section = make_emissions({"gpu": kwh}, pue=1.5, carbon_intensity=place)
+        return {**section, "energy_kwh": kwh + baseline_kwh, "emissions_g": (kwh + baseline_kwh) * 150}
+
+    ours = make_run("a", 0.9, emissions=with_baselines(3.0, 5.0))
+    base = make_run("b", 0.7, emissions=with_baselines(1.0, 0.0))
+    delta = row_of(compare_runs([ours, base]), "a").delta
+    # 2 kWh more of train, evaluate and save, at PUE 1.5 and 100 g/kWh, for 20 points; the baselines are in the total.
+    assert delta.marginal_g_per_point == pytest.approx(2 * 1.5 * 100 / 20)
+    assert delta.emissions_g == pytest.approx(7 * 150)
+    assert row_of(compare_runs([ours, base], grid=FRANCE), "a").delta.marginal_g_per_point == pytest.approx(112 / 20)
 
 
 def test_compare_takes_no_difference_of_grams_from_two_grids():

@@ -65,3 +65,11 @@ def test_conditions_a_run_that_did_not_finish_fails_whatever_they_are():
 def test_conditions_name_what_was_meant(name, near):
     with pytest.raises(FinetuneError, match=f"did you mean {near}"):
         value_of(read_run(QUICKSTART), name)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "test.accuracy", "validation.accuracy"])
+def test_conditions_a_metric_without_a_value_fails_and_is_no_spelling_error(name):
+    run = make_run(metrics={"test": {"accuracy": {"value": None}}}, main_metric={})
+    (outcome,) = check_run(run, [parse_condition(f"{name}>=0.9")])
+    assert (outcome.value, outcome.holds) == (None, False)
+    assert outcome_line(outcome).endswith("not measured")

@@ -83,6 +83,20 @@ def test_energy_ratio_counts_train_evaluate_and_save_less_repeated_work():
     assert ranked_kwh(make_run(emissions=emissions)) == pytest.approx(1.5)
 
 
+def test_energy_ratio_takes_off_only_the_repeated_work_of_the_ranked_phases():
+    emissions = make_emissions({"gpu": 1.0, "cpu": 1.0}, repeated_work_kwh=5.0, repeated_ranked_kwh=0.5)
+    parts = ranked_parts(make_run(emissions=emissions))
+    assert {name: part.kwh for name, part in parts.items()} == pytest.approx({"gpu": 0.75, "cpu": 0.75})
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [{"repeated_work_kwh": 1.0}, {"repeated_work_kwh": 9.0}, {"repeated_work_kwh": 9.0, "repeated_ranked_kwh": 1.0}],
+)
+def test_energy_ratio_never_ranks_a_run_at_zero(repeated):
+    assert ranked_parts(make_run(emissions=make_emissions({"gpu": 0.7, "cpu": 0.3}, **repeated))) == {}
+
+
 def test_energy_ratio_is_unknown_without_energy_or_with_an_open_band():
     measured = ranked_parts(make_run())
     assert ranked_kwh(make_run(emissions={})) is None

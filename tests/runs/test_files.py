@@ -52,6 +52,14 @@ def test_files_scrub_takes_out_the_home_path_wherever_it_stands(monkeypatch):
     }
 
 
+def test_files_scrub_takes_out_the_home_path_behind_a_climb(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/maria")
+    assert scrub("finetune run ../../home/maria/recipe.yaml") == "finetune run ~/recipe.yaml"
+    assert scrub("x=./../home/maria") == "x=~"
+    for other in ("..x/home/maria/a", "a../home/maria/a", ".../home/maria/a", "../../home/mariana"):
+        assert scrub(other) == other
+
+
 def test_files_scrub_redacts_hub_tokens_and_leaves_words_alone():
     token = "hf_" + "aB3" * 11
     assert token not in scrub(f"hub.token={token}")

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -235,3 +236,56 @@ def test_record_list_tells_a_run_that_is_starting_from_a_foreign_folder(tmp_path
     runs_found, notes = list_runs(tmp_path)
     assert runs_found == ()
     assert notes == (f"{directory}: a run that is starting",)
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """Return a folder with a run and a folder of somebody else's, which answers every look with a refusal."""
+    shutil.copytree(QUICKSTART, tmp_path / QUICKSTART.name)
+    foreign = tmp_path / "foreign-20260901T120000Z-ffffff"
+    foreign.mkdir()
+    stat = Path.stat
+
+    def refuse(path, **options):
+        if foreign in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    return tmp_path
+
+
+def test_record_list_notes_a_folder_that_cannot_be_read(locked):
+    found, notes = list_runs(locked)
+    assert [run.name for run in found] == ["quickstart"]
+    assert notes == (f"{locked / 'foreign-20260901T120000Z-ffffff'}: cannot be read: Permission denied; skipped",)
+
+
+def test_record_find_is_not_stopped_by_a_folder_that_cannot_be_read(locked):
+    assert find_run("quickstart", locked).name == QUICKSTART.name
+    for reference in ("foreign-20260901T120000Z-ffffff", str(locked / "foreign-20260901T120000Z-ffffff")):
+        with pytest.raises(FinetuneError, match="foreign-20260901T120000Z-ffffff: cannot be read: Permission denied"):
+            find_run(reference, locked)
+
+
+@pytest.mark.parametrize("reference", ["~nobody-of-this-name/x", "x" * 300, "a/" + "x" * 300])
+def test_record_find_takes_a_name_that_no_folder_can_have_as_not_found(reference):
+    with pytest.raises(FinetuneError, match="no such run"):
+        find_run(reference, STORED)
+
+
+def test_record_list_of_what_is_no_folder_says_what_it_is(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(FinetuneError, match="is a file, not a folder"):
+        list_runs(tmp_path / "runs")
+    with pytest.raises(FinetuneError, match="cannot be read: File name too long"):
+        list_runs(tmp_path / ("x" * 300))
+
+
+def test_record_list_of_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(FinetuneError, match="cannot be read: Permission denied"):
+        list_runs(tmp_path)

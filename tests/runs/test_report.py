@@ -1,3 +1,4 @@
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,3 +101,49 @@ def test_report_shows_records_that_say_almost_nothing():
     assert "the run was not evaluated" in show_text(bare, 100, timeline=True)
     assert "not measured" in comparison_text(compare_runs([bare]), 100)
     assert "a" in list_table([bare], 100)
+
+
+def test_report_no_name_steers_the_terminal_or_breaks_a_line():
+    name, key = "evil\x1b[2J\nname", "model\x1b]0;x\x07"
+    runs = [
+        make_run(f"{run_id}\x1b[1A", accuracy, name=f"{name} {run_id}", recipe={key: run_id}, status_reason="a\x1b[0m")
+        for run_id, accuracy in (("a", 0.9), ("b", 0.5))
+    ]
+    comparison = compare_runs(runs)
+    texts = [
+        list_table(runs, 100),
+        comparison_text(comparison, 100),
+        comparison_markdown(comparison),
+        comparison_csv(comparison),
+        show_text(runs[0], 100, timeline=True),
+        closing_panel(runs[0]),
+    ]
+    for text in texts:
+        assert not any(letter != "\n" and unicodedata.category(letter) == "Cc" for letter in text)
+    for text in (*texts[:3], *texts[4:]):
+        assert "evil[2J name" in text.replace("\\", "")
+
+
+def test_report_show_gives_the_lengths_of_the_texts_where_the_record_has_them():
+    dataset = {
+        "path": "data.csv",
+        "length_tokens": {"p50": 14, "p95": 31, "max": 1056},
+        "max_length": 128,
+        "truncated_fraction": 0.0123,
+    }
+    (line,) = [line for line in show_text(make_run(dataset=dataset), 100).splitlines() if line.startswith("lengths")]
+    assert line == "lengths   median 14 tokens, 95 % 31, longest 1,056, limit 128, 1.2 % of the training rows truncated"
+    assert "lengths" not in show_text(make_run(dataset={"path": "data.csv", "truncated_fraction": 0.0}), 100)
+
+
+def test_report_timeline_shows_a_dash_for_what_is_malformed():
+    run = make_run(
+        timeline=(
+            {"step": 10, "epoch": 1.0, "elapsed_s": 5.0, "metrics": {"accuracy": 0.5}},
+            {"step": "x", "epoch": None, "metrics": 5},
+        )
+    )
+    rows = show_text(run, 100, timeline=True).splitlines()[-2:]
+    assert rows[0].split()[:2] == ["10", "1"]
+    assert rows[1].split()[:2] == ["–", "–"]
+    assert rows[1].endswith("–")

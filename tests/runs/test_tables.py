@@ -1,7 +1,7 @@
 import csv
 import io
 
-from finetune.runs.tables import Column, csv_table, markdown_table, shorten, text_table, text_width
+from finetune.runs.tables import Column, column_width, csv_table, markdown_table, shorten, text_table, text_width
 
 
 def test_tables_text_aligns_lines_of_every_cell():
@@ -37,3 +37,13 @@ def test_tables_markdown_lets_no_cell_break_out():
 def test_tables_csv_reads_back_and_runs_no_formula():
     text = csv_table(["a", "b"], [['say "x", y', None], ["=1+1", -2.5]])
     assert list(csv.reader(io.StringIO(text))) == [["a", "b"], ['say "x", y', ""], ["'=1+1", "-2.5"]]
+
+
+def test_tables_no_cell_steers_the_terminal():
+    name = "a\x1b[31m\tb\u202e\x9b2J"
+    column = Column("run\x07", [name])
+    assert text_table([column]).splitlines() == ["run", "─" * 9, "a[31m b2J"]
+    assert column_width(column) == 9
+    assert markdown_table([column]).splitlines()[2] == "| a\\[31m b2J |"
+    assert csv_table(["run"], [[name]]) == "run\na[31m b2J"
+    assert shorten("a\nb\x1b[0m", 20) == "a b[0m"
