@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from finetune.evaluation.answers import label_words
 from finetune.text import join_words, plural
 from finetune.training.memory import memory_estimate
 from finetune.training.options import RunOptions
@@ -45,7 +46,10 @@ def dry_run(options: RunOptions) -> dict[str, Any]:
 def first_row(prepared: Prepared) -> dict[str, Any]:
     """Return one training row as the model will see it: its tokens as text again, and its label."""
     row = prepared.encoded.splits["train"][0]
-    return {"tokens": prepared.checkpoint.tokenizer.decode(row["input_ids"]), "label": row["labels"]}
+    return {
+        "tokens": prepared.checkpoint.tokenizer.decode(row["input_ids"]),
+        "label": label_words(row["labels"], prepared.labels),
+    }
 
 
 def describe_dry_run(report: dict[str, Any]) -> str:
