@@ -7,7 +7,7 @@ from typing import Any
 from finetune.runs import formats
 from finetune.runs.comparison import component_methods
 from finetune.runs.record import Run, Score, as_number, run_from_json, run_to_json
-from finetune.runs.report import BASELINE_WORDS, baseline_score, intensity_words
+from finetune.runs.report import BASELINE_WORDS, baseline_score, intensity_source, intensity_words
 from finetune.runs.tables import Column, markdown_cell, markdown_table
 from finetune.text import plural
 
@@ -199,7 +199,8 @@ def _energy(run: Run) -> str:
     if kwh is None:
         return "## Energy and CO2e\n\nNot measured."
     low, high = as_number(emissions.get("energy_kwh_low")), as_number(emissions.get("energy_kwh_high"))
-    place = markdown_cell(intensity_words(emissions.get("carbon_intensity")))
+    intensity = emissions.get("carbon_intensity")
+    place = markdown_cell("; ".join(filter(None, (intensity_words(intensity), intensity_source(intensity)))))
     total = formats.energy_with_band(kwh, low, high)
     words = (
         f"This run used {total} and emitted {formats.grams(run.emissions_g())} of CO2e"

@@ -97,19 +97,27 @@ def _carbon_words(run: Run) -> str:
 
 
 def intensity_words(intensity: Any) -> str:
-    """Return the grid intensity with its place, source, year, scope and how it is known."""
+    """Return the grid intensity with its place and how that is known; `intensity_source` tells the rest."""
     if not isinstance(intensity, Mapping):
         return "grid not known"
     value = as_number(intensity.get("g_per_kwh"))
     place = intensity.get("location") or ("world average" if intensity.get("known_from") == "assumed" else None)
-    known_from, year = str(intensity.get("known_from")), intensity.get("year")
-    said = [
+    known_from = str(intensity.get("known_from"))
+    parts = [
         f"{formats.significant(value)} g/kWh" if value is not None else "",
         str(place or ""),
         _KNOWN_FROM.get(known_from, known_from),
     ]
-    data = [f"data of {year}" if year else "", str(intensity.get("scope") or ""), str(intensity.get("source") or "")]
-    return "; ".join(", ".join(part for part in parts if part) for parts in (said, data) if any(parts))
+    return ", ".join(part for part in parts if part)
+
+
+def intensity_source(intensity: Any) -> str:
+    """Return where the grid intensity comes from: the year and scope of the data, and who published it."""
+    if not isinstance(intensity, Mapping):
+        return ""
+    year, scope = intensity.get("year"), intensity.get("scope")
+    scope = "scope not stated" if scope == "not stated" else scope
+    return ", ".join(str(part) for part in (f"data of {year}" if year else "", scope, intensity.get("source")) if part)
 
 
 def baseline_score(run: Run, baseline: str, metric: str) -> Score | None:

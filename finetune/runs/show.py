@@ -6,7 +6,7 @@ from typing import Any
 from finetune.runs import formats
 from finetune.runs.differences import flatten
 from finetune.runs.record import Run, Score, as_number
-from finetune.runs.report import BASELINE_WORDS, closing_panel
+from finetune.runs.report import BASELINE_WORDS, closing_panel, intensity_source, intensity_words
 from finetune.runs.tables import Column, one_line, plain, shorten, text_table
 from finetune.text import plural
 
@@ -36,9 +36,15 @@ def _facts(run: Run) -> list[str]:
         "data": _data(run.dataset),
         "lengths": _lengths(run.dataset),
         "training": _training(run.training),
+        "grid": _grid(run.emissions.get("carbon_intensity")),
         "tags": ", ".join(run.tags),
     }
     return [f"{name:<10}{one_line(value)}" for name, value in facts.items() if value]
+
+
+def _grid(intensity: Any) -> str:
+    source = intensity_source(intensity)
+    return f"{intensity_words(intensity)}; {source}" if source else ""
 
 
 def _model(model: Mapping[str, Any]) -> str:

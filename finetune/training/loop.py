@@ -238,7 +238,7 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
     if prepared.best_metric not in values:
         raise FinetuneError(
             f"training.metric_for_best_model: {prepared.best_metric} gives several values: {', '.join(values)}",
-            "Name one of them.",
+            "Choose the best model by a metric that gives one value.",
         )
     is_best = progress.add_evaluation(values[prepared.best_metric], better(prepared))
     if is_best and prepared.recipe.training.load_best_model_at_end:

@@ -21,7 +21,7 @@ def test_report_closing_panel_has_scores_before_and_after_energy_time_and_what_t
         "score   accuracy on test: 0.950 [0.915–0.971] (240 rows)",
         "before  majority class 0.167 [0.125–0.219], untrained model 0.163 [0.121–0.214]",
         "energy  0.000309 kWh = 0.309 Wh, band 0.0928–0.704 Wh (cpu modelled, ram assumed)",
-        "CO2e    0.0304 g (98.3 g/kWh, BRA, from the recipe; data of 2023, life-cycle, Ember via codecarbon)",
+        "CO2e    0.0304 g (98.3 g/kWh, BRA, from the recipe)",
         "time    41 s",
         "model   runs/quickstart-20260901T120000Z-a1b2c3/model",
         "next    finetune predict a1b2c3 FILE",
