@@ -1,6 +1,7 @@
 """Tiny random checkpoints of every family, made on the spot; what loads them is the real code."""
 
 import random
+import string
 from pathlib import Path
 
 FAMILIES = ("openai-gpt", "gpt2", "gpt_neo", "opt", "bert", "distilbert", "bart", "t5")
@@ -32,13 +33,17 @@ def _texts() -> list[str]:
 
 
 def _wordpiece():
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    # Written down rather than trained: training WordPiece breaks ties differently from process to process.
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = sorted({word for text in _texts() for word in text.split()})
+    letters = list(string.ascii_lowercase + string.digits + string.punctuation)
+    pieces = [*special, *words, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(_texts(), trainers.WordPieceTrainer(vocab_size=300, special_tokens=special))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

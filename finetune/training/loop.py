@@ -172,9 +172,8 @@ def global_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any]]:
 
 def load_rows(prepared: Prepared, rows: Any) -> dict[str, Any]:
     """Return the padded tensors of some training rows on the device."""
-    columns = prepared.encoded.splits["train"].select_columns(prepared.model_columns)[rows]
     device = prepared.accelerator.device
-    batch = collate(columns, prepared.checkpoint.tokenizer, prepared.max_length, device.type)
+    batch = collate(prepared.train_rows[rows], prepared.checkpoint.tokenizer, prepared.max_length, device.type)
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 

@@ -40,6 +40,7 @@ class Prepared:
     checkpoint: Checkpoint
     data: LoadedData
     encoded: EncodedData
+    train_rows: Any  # the training split with just the columns of a batch
     accelerator: Accelerator
     hardware: Hardware
     model: Any  # as Accelerate wraps it
@@ -81,12 +82,6 @@ class Prepared:
             self.accelerator.autocast,
         )
 
-    @property
-    def model_columns(self) -> list[str]:
-        """Return the columns of the tokenised data that a training batch holds."""
-        wanted = ("input_ids", "attention_mask", "token_type_ids", "labels")
-        return [name for name in wanted if name in self.encoded.splits["train"].column_names]
-
     def parameter_counts(self) -> tuple[int, int]:
         """Return how many parameters the model has, and how many of them are trained."""
         parameters = list(self.bare_model.parameters())
@@ -126,11 +121,29 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         optimizer = accelerator.prepare_optimizer(build_optimizer(model, recipe.training))
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
     return Prepared(
-        recipe, task, checkpoint, data, encoded, accelerator, describe_hardware(accelerator), model, optimizer,
-        schedule, plan, max_length, metric_names, best_metric,
-        _class_weights(recipe, task, data.labels, encoded, accelerator.device),
-        (*checkpoint.notes, *data.notes, *encoded.notes, *notes),
-    )  # fmt: skip
+        recipe=recipe,
+        task=task,
+        checkpoint=checkpoint,
+        data=data,
+        encoded=encoded,
+        train_rows=_batch_columns(encoded.splits["train"]),
+        accelerator=accelerator,
+        hardware=describe_hardware(accelerator),
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        plan=plan,
+        max_length=max_length,
+        metric_names=metric_names,
+        best_metric=best_metric,
+        class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
+        notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes),
+    )
+
+
+def _batch_columns(split: Any) -> Any:
+    wanted = ("input_ids", "attention_mask", "token_type_ids", "labels")
+    return split.select_columns([name for name in wanted if name in split.column_names])
 
 
 def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tuple[str, ...], str]:

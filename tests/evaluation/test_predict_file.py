@@ -77,13 +77,10 @@ def tags_of(row):
     return [row["label"]] + (["weather"] if "weather" in row["text"] or "day" in row["text"] else [])
 
 
-def test_file_of(run):
+def file_of_test_split(run):
     """Return the file of the run's test split."""
     path = Path(run.recipe["dataset"]["path"])
     return (path if path.is_absolute() else run.directory / path) / "test.jsonl"
-
-
-test_file_of.__test__ = False
 
 
 def predictor_of(finished, batch_size=64):
@@ -109,7 +106,7 @@ def answers_of(run, source, given=None, batch_size=64):
 def test_predict_file_repeats_the_answers_of_the_run(finished_run, kind, batch_size):
     run = finished_run(kind)
     recorded = [json.loads(line) for line in (run.directory / "predictions-test.jsonl").read_text().splitlines()]
-    answers = answers_of(run, test_file_of(run), batch_size=batch_size)
+    answers = answers_of(run, file_of_test_split(run), batch_size=batch_size)
     assert [answer.row for answer in answers] == [line["row"] for line in recorded]
     for answer, line in zip(answers, recorded, strict=True):
         if kind == "pairs":
