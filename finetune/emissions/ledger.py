@@ -95,11 +95,7 @@ def _repeated(lives: Sequence[Life]) -> list[tuple[Life, int]]:
     return found
 
 
-def summarize(
-    lives: Sequence[Life],
-    *,
-    wh_per_1000_predictions: float | None = None,
-) -> dict[str, Any]:
+def summarize(lives: Sequence[Life]) -> dict[str, Any]:
     """Return the `emissions` section of the run record.
 
     kWh is IT energy, without PUE; grams include it. Values that were not measured are None.
@@ -124,7 +120,7 @@ def summarize(
         "shared_with": None,  # nobody looks for other runs on the host
         "tracking_overhead_s": math.fsum(life.overhead_s for life in lives),
         "start_up_s": math.fsum(life.start_up_s for life in lives if life.node == 0),
-        "wh_per_1000_predictions": wh_per_1000_predictions,
+        "wh_per_1000_predictions": None,  # the run itself adds it, once it has measured its answers
         "forecasts": [],
         "tool": _common([dict(life.tool) for life in lives], {}),
         "notes": list(dict.fromkeys(note for life in lives for note in life.notes)),

@@ -58,42 +58,6 @@ class Reading:
     microjoules: int = 0
 
 
-class Meter(Protocol):
-    """What the training loop needs of a meter: EnergyMeter on a node's main process, NullMeter on the others."""
-
-    def phase(self, name: str) -> Any:
-        """Return a context manager; energy and time inside it belong to the phase `name`."""
-
-    def mark(self) -> Reading:
-        """Measure now and return the cumulative reading."""
-
-    def close(self, reason: str) -> None:
-        """End the measurement; safe to call twice."""
-
-    def summary(self, wh_per_1000_predictions: float | None = None) -> dict[str, Any]:
-        """Return the `emissions` section of the run record as of now."""
-
-
-class NullMeter:
-    """A meter that measures nothing, for the processes of a node that do not hold its meter."""
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Do nothing."""
-        yield
-
-    def mark(self) -> Reading:
-        """Return an empty reading."""
-        return Reading(None, None, 0.0)
-
-    def close(self, reason: str) -> None:
-        """Do nothing."""
-
-    def summary(self, wh_per_1000_predictions: float | None = None) -> dict[str, Any]:
-        """Return the section of a run in which nothing was measured."""
-        return summarize((), wh_per_1000_predictions=wh_per_1000_predictions)
-
-
 class EnergyMeter:
     """Measure a run on this node from `start` to `close`.
 
@@ -190,14 +154,14 @@ class EnergyMeter:
             self._life = replace(self._snapshot(), reason_ended=reason, notes=self._notes())
         self._journal.end(self._life, _now())
 
-    def summary(self, wh_per_1000_predictions: float | None = None) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return the `emissions` section of the run record, over all segments and nodes known here.
 
         Never waits for the source: a record written before it is ready says null.
         """
         if not self._closed:
             self._border(wait=False)
-        return summarize(self._lives(), wh_per_1000_predictions=wh_per_1000_predictions)
+        return summarize(self._lives())
 
     def _lives(self) -> tuple[Life, ...]:
         with self._lock:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from finetune.emissions.components import COMPONENTS, known, unread
 from finetune.emissions.journal import read_journal
 from finetune.emissions.ledger import summarize
-from finetune.emissions.meter import NullMeter, open_meter
+from finetune.emissions.meter import open_meter
 from finetune.emissions.source import SyntheticSource
 
 KWH = 3_600_000_000_000
@@ -391,12 +391,3 @@ def test_meter_goes_on_when_the_journal_cannot_be_written(make_meter, clock, tmp
     section = meter.summary()
     assert section["energy_kwh"] * KWH == pytest.approx(100e6)
     assert any("journal could not be written" in note for note in section["notes"])
-
-
-def test_null_meter_measures_nothing():
-    meter = NullMeter()
-    with meter.phase("train"):
-        assert meter.mark().energy_kwh is None
-    meter.close("completed")
-    assert meter.summary(1.5)["energy_kwh"] is None
-    assert meter.summary(1.5)["wh_per_1000_predictions"] == 1.5
