@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from finetune.ranks import is_main
+
 _PLAIN_SECONDS = 5.0
 
 
@@ -16,8 +18,9 @@ def someone_watches() -> bool:
 
 
 def say(line: str) -> None:
-    """Print one line for people on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line for people on stderr; of several processes of a run only the first one does."""
+    if is_main():
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def progress(description: str, total: int, start: int = 0) -> Iterator[Callable[
 
     On a terminal a bar; elsewhere a plain line at each tenth of the way, five seconds apart at the least.
     """
-    if not someone_watches():
+    if not (someone_watches() and is_main()):
         yield _plain_lines(description, total, start)
         return
     from rich.console import Console
@@ -65,6 +68,7 @@ def quiet_libraries() -> None:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it advises on how the ranks exchange gradients
     os.environ.setdefault("DATASETS_VERBOSITY", "error")
     if not someone_watches():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

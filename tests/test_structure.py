@@ -28,7 +28,7 @@ HEAVY = (
 
 # Each room may import the rooms of its own line and of those above; nested imports count too.
 ROOMS = (
-    ("errors", "text", "package_paths", "console", "hub"),
+    ("errors", "text", "ranks", "package_paths", "console", "hub"),
     ("tasks", "models.architecture"),
     ("recipe",),
     ("runs", "emissions"),
@@ -86,7 +86,8 @@ def test_modules_and_functions_are_small(path):
     assert text.count("\n") <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
+            start = node.body[0].lineno if "cli" in path.parts else node.lineno  # a verb's signature is its help
+            assert node.end_lineno - start < 60, f"{node.name} is too long"
             parameters = len(node.args.args) + len(node.args.kwonlyargs)
             assert parameters <= 8 or "cli" in path.parts, f"{node.name} has {parameters} parameters"
 

@@ -9,6 +9,7 @@ import typer
 
 from finetune import __version__
 from finetune.errors import FinetuneError
+from finetune.ranks import OtherRankFailed, is_main
 
 # The order of the help. A verb is the function of that name in finetune/cli/<verb>.py (`list` in list_.py).
 VERBS = (
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         build_app()(args=list(sys.argv[1:] if arguments is None else arguments))
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else 0 if exit_request.code is None else 1
+    except OtherRankFailed as error:
+        if is_main():
+            print_error(error)
+        return 1
     except FinetuneError as error:
         print_error(error)
         return 1

@@ -28,6 +28,15 @@ def run(
             "--smoke", help="Try the recipe in seconds: a tiny random model of its kind, few rows, two steps."
         ),
     ] = False,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Train in N processes on this machine: one a GPU, or several on its processors. "
+            "The rows of a step are N times those of one process.",
+        ),
+    ] = None,
     country: Annotated[
         str | None, typer.Option(help="Country whose grid the run draws from, ISO 3166 alpha-3, such as BRA.")
     ] = None,
@@ -48,11 +57,18 @@ def run(
         raise typer.BadParameter("--resume goes with neither --dry-run nor --smoke")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+    from finetune import ranks
     from finetune.console import quiet_libraries
+
+    if (num_processes or 1) > 1 and not (dry_run or ranks.are_launched()):
+        from finetune.training.launch import launch
+
+        options = {"resume": resume, "smoke": smoke, "country": country, "region": region, "output-dir": output_dir}
+        raise typer.Exit(launch(arguments or [], options | {"json": as_json}, num_processes or 1))
     from finetune.training.start import Request, start
 
     quiet_libraries()
-    result = start(Request(arguments or [], resume, dry_run, smoke, country, region, output_dir))
+    result = start(Request(arguments or [], resume, dry_run, smoke, country, region, output_dir, num_processes))
     code = result.print(as_json)
     if code:
         raise typer.Exit(code)

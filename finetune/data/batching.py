@@ -47,13 +47,13 @@ def micro_batches(
 ) -> list[tuple[numpy.ndarray, bool]]:
     """Deal a global batch out: return this rank's micro-batches as (rows, counts).
 
-    A rank for which a ragged batch has no row gets its first row with counts=False: it takes part in the
-    gradient exchange and adds nothing.
+    Every rank gets equally many, or the others would wait for it forever: where a ragged batch leaves a rank without,
+    it gets the shortest row with counts=False, takes part in the exchange and adds nothing.
     """
     own = batch[rank::world]
-    if len(own) == 0:
-        return [(batch[:1], False)]
-    return [(own[start : start + per_device_size], True) for start in range(0, len(own), per_device_size)]
+    dealt = [(own[start : start + per_device_size], True) for start in range(0, len(own), per_device_size)]
+    most = -(-len(batch[::world]) // per_device_size)
+    return dealt + [(batch[-1:], False)] * (most - len(dealt))
 
 
 def evaluation_batches(lengths: Sequence[int] | numpy.ndarray, batch_size: int) -> Iterator[numpy.ndarray]:

@@ -296,6 +296,28 @@ class EnergyMeter:
         return tuple(dict.fromkeys(notes))
 
 
+class NullMeter:
+    """Measures nothing: for the processes of a machine that do not hold its meter."""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Do nothing; raises ValueError for a name that the record does not have."""
+        if name not in PHASES:
+            raise ValueError(f"{name}: a phase is one of {', '.join(PHASES)}")
+        yield
+
+    def mark(self) -> Reading:
+        """Return an empty reading."""
+        return Reading(None, None, 0.0)
+
+    def close(self, reason: str) -> None:
+        """Do nothing."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return the section of a run in which nothing was measured."""
+        return summarize(())
+
+
 def open_meter(
     settings: Settings,
     run_directory: Path,

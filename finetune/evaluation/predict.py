@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetune import ranks
 from finetune.data.batching import collate, evaluation_batches
 from finetune.errors import FinetuneError
 from finetune.evaluation.intervals import confidence_interval
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said about a split: one prediction a row in the order of the split, and what was true."""
+    """What a model said about a split: one prediction a row in the order of the split, and what was true.
+
+    Of several ranks, rank 0 has the whole of it, the others nothing.
+    """
 
     predictions: list[dict[str, Any]]
     references: list[Any]
@@ -75,25 +79,36 @@ _TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 def evaluate_split(
     predictor: Predictor, split: Any, check: Callable[[], None], advance: Callable[[int], None] = lambda done: None
 ) -> Evaluation:
-    """Return the predictions for a labelled split, in its own order, and its mean loss."""
+    """Return the predictions for a labelled split, in its own order, and its mean loss.
+
+    The ranks share the batches; the sums are taken in the order of the batches, so they are those of one process.
+    """
     import torch
 
     task, labels = predictor.task, predictor.labels
-    predictions: list[Any] = [None] * len(split)
     references = list(split["labels"])
-    loss_sum = weight = 0.0
-    done = 0
-    batches = evaluation_batches(split["length"], predictor.batch_size)
-    for places, logits in predict_rows(predictor, split, batches, check):
+    batches = list(evaluation_batches(split["length"], predictor.batch_size))
+    own = ranks.share(batches, filler=lambda batch: batch[-1:])
+    answers, done = [], 0
+    counted = [counts for _, counts in own]
+    asked = predict_rows(predictor, split, (places for places, _ in own), check)
+    for (places, logits), counts in zip(asked, counted, strict=True):
         truth = torch.tensor([references[place] for place in places])
-        loss_sum += float(task.loss(logits, truth, labels))
-        weight += float(task.loss_weight(truth, labels))
-        for place, prediction in zip(places, task.predict(logits.numpy(), labels), strict=True):
-            predictions[place] = prediction
-        done += len(places)
+        loss, weight = float(task.loss(logits, truth, labels)), float(task.loss_weight(truth, labels))
+        if counts:
+            answers.append((places, task.predict(logits.numpy(), labels), loss, weight))
+        done = min(len(split), done + len(places) * ranks.size())
         advance(done)
+    predictions: list[Any] = [None] * len(split)
+    loss_sum = weight_sum = 0.0
+    for places, found, loss, weight in ranks.interleaved(ranks.gather(answers)):
+        loss_sum, weight_sum = loss_sum + loss, weight_sum + weight
+        for place, prediction in zip(places, found, strict=True):
+            predictions[place] = prediction
+    if not ranks.is_main():
+        return Evaluation([], [], [])
     return Evaluation(
-        predictions, _plain(references, labels), list(split["row"]), loss_sum / weight if weight else None
+        predictions, _plain(references, labels), list(split["row"]), loss_sum / weight_sum if weight_sum else None
     )
 
 

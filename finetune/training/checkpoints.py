@@ -36,11 +36,12 @@ class Trainable:
 
 
 def save_checkpoint(
-    run_directory: Path, step: int, objects: Trainable, state: dict[str, Any], random_state: dict[str, Any]
+    run_directory: Path, step: int, objects: Trainable, state: dict[str, Any], random_states: list[dict[str, Any]]
 ) -> Path:
     """Write checkpoints/step-<n> atomically and return it; one that is there already is the same and stays.
 
-    Raises FinetuneError when the disk is full; the checkpoints before it stay whole.
+    `random_states` holds one for each rank. Raises FinetuneError when the disk is full; the checkpoints before it stay
+    whole.
     """
     import torch
 
@@ -53,7 +54,7 @@ def save_checkpoint(
         building.mkdir(parents=True)
         _save_weights(objects.model, building / "model.safetensors")
         torch.save(objects.optimizer.state_dict(), building / "optimizer.pt")
-        torch.save(random_state, building / "random.pt")
+        torch.save(random_states, building / "random.pt")
         schedule = {"schedule": objects.schedule.state_dict(), "scaler": _scaler_state(objects.scaler)}
         torch.save(schedule, building / "schedule.pt")
         write_atomically(building / _STATE, json.dumps(state))
@@ -108,8 +109,8 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def load_checkpoint(checkpoint: Path, objects: Trainable) -> dict[str, Any]:
-    """Restore model, optimizer, schedule and scaler; return the random state to be set before the next step."""
+def load_checkpoint(checkpoint: Path, objects: Trainable, rank: int = 0) -> dict[str, Any]:
+    """Restore model, optimizer, schedule and scaler; return a rank's random state, to be set before the next step."""
     import torch
 
     _load_weights(objects.model, checkpoint / "model.safetensors")
@@ -118,8 +119,8 @@ def load_checkpoint(checkpoint: Path, objects: Trainable) -> dict[str, Any]:
     objects.schedule.load_state_dict(saved["schedule"])
     if objects.scaler is not None and saved["scaler"]:
         objects.scaler.load_state_dict(saved["scaler"])
-    random_state: dict[str, Any] = torch.load(checkpoint / "random.pt", weights_only=True)
-    return random_state
+    random_states: list[dict[str, Any]] = torch.load(checkpoint / "random.pt", weights_only=True)
+    return random_states[rank]
 
 
 def drop_old_checkpoints(run_directory: Path, keep: int | None) -> None:

@@ -11,15 +11,17 @@ from finetune.evaluation.answers import label_words
 from finetune.text import join_words, plural
 from finetune.training.memory import memory_estimate
 from finetune.training.options import RunOptions
+from finetune.training.plan import make_plan
 from finetune.training.prepare import Prepared, prepare
 from finetune.training.sections import dataset_section, model_section
 
 
-def dry_run(options: RunOptions) -> dict[str, Any]:
-    """Prepare a run and return what it would do; nothing is trained and no run directory is made."""
+def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
+    """Prepare a run and return what so many processes would do; nothing is trained and no run directory is made."""
     with tempfile.TemporaryDirectory() as directory:
         prepared = prepare(options.recipe, lambda name: nullcontext(), Path(directory), smoke=options.smoke)
     training = options.recipe.training
+    plan = make_plan(training, len(prepared.train_rows), num_processes)
     length = min(prepared.encoded.length_max, prepared.max_length)
     return {
         "name": options.name,
@@ -27,9 +29,10 @@ def dry_run(options: RunOptions) -> dict[str, Any]:
         "model": model_section(prepared),
         "dataset": dataset_section(prepared),
         "training": {
-            "steps_per_epoch": prepared.plan.steps_per_epoch,
-            "total_steps": prepared.plan.total_steps,
-            "rows_per_step": prepared.plan.global_batch_size,
+            "steps_per_epoch": plan.steps_per_epoch,
+            "total_steps": plan.total_steps,
+            "rows_per_step": plan.global_batch_size,
+            "num_processes": num_processes,
             "device": prepared.hardware.device,
             "mixed_precision": prepared.hardware.mixed_precision,
         },

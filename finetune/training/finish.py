@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from finetune import ranks
 from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
 from finetune.runs.card import model_card
@@ -25,12 +26,13 @@ def finish(prepared: Prepared, progress: Progress, session: Session, reason: str
     with session.phase("evaluate"):
         for name in [split for split in ("validation", "test") if split in prepared.encoded.splits]:
             evaluation, metrics[name] = final_scores(prepared, session, name)
-            write_predictions(session.directory, name, evaluation, prepared.labels)
+            if ranks.is_main():
+                write_predictions(session.directory, name, evaluation, prepared.labels)
     # Not "evaluate": what it costs to measure an answer is no part of what it cost to make the model.
     with session.phase("other"):
         inference = energy_per_1000_predictions(prepared, session, reported_split(prepared))
     with session.phase("save"):
-        save_model(prepared, session.directory)
+        ranks.on_main(lambda: save_model(prepared, session.directory))
     session.inference = inference or {}
     split, main = reported_split(prepared), prepared.metric_names[0]
     session.write(

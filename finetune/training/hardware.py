@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetune import ranks
 from finetune.errors import FinetuneError
 from finetune.text import join_words
 
@@ -62,8 +63,12 @@ def has_native_bf16(device: str) -> bool:
 
 def pick_device() -> str:
     """Return the kind of device that Accelerate will choose: cuda, mps or cpu."""
+    import os
+
     import torch
 
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"):  # accelerate launch --cpu
+        return "cpu"
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -75,16 +80,26 @@ def start_accelerator(precision: str, report_to: list[str], directory: str) -> A
     Accelerate keeps its state in singletons; they are reset so that a second run in this process (a test, a
     sweep) is not bound to the first one's precision.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state()
     GradientState._reset_state()
-    accelerator = Accelerator(mixed_precision=precision, log_with=report_to or None, project_dir=directory)
-    if accelerator.num_processes > 1:
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        log_with=report_to or None,
+        project_dir=directory,
+        # Without this, Accelerate on a machine without GPUs overlooks the other ranks.
+        cpu=ranks.size() > 1 and pick_device() == "cpu",
+        # Unused parameters: a pooler that the head does not read, layers that are dropped at random. The buffers of
+        # transformers are constants, and exchanging them would have every rank wait at each forward pass.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+    )
+    if accelerator.num_processes != ranks.size():
+        started = "1 process was" if ranks.size() == 1 else f"{ranks.size()} processes were"
         raise FinetuneError(
-            f"{accelerator.num_processes} processes were started; this version trains in one",
-            "Start it without torchrun or accelerate launch.",
+            f"{started} started, but Accelerate sees {accelerator.num_processes}",
+            "Start them with finetune run --num-processes, torchrun, or accelerate launch.",
         )
     # Accelerate leaves a tracker out without a word when its package is missing.
     missing = set(report_to) - {"all"} - {str(tracker) for tracker in accelerator.log_with}
@@ -94,6 +109,15 @@ def start_accelerator(precision: str, report_to: list[str], directory: str) -> A
             f"pip install {' '.join(sorted(missing))}",
         )
     return accelerator
+
+
+def wrap_model(accelerator: Accelerator, model: Any) -> Any:
+    """Return the model as Accelerate wraps it: on its device, in its precision, its gradients shared by all ranks."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return accelerator.prepare_model(model)
 
 
 def describe_hardware(accelerator: Accelerator) -> Hardware:

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -59,10 +59,16 @@ class Interrupts:
             return
         raise Interrupted(signum)
 
-    def check(self) -> None:
-        """Raise Interrupted when a signal is waiting."""
-        if self._pending is not None:
-            raise Interrupted(self._pending)
+    def check(self, agree: Callable[[int], int] = lambda own: own) -> None:
+        """Raise Interrupted when a signal is waiting; `agree` turns this rank's (0: none) into that of all ranks."""
+        signum = agree(self._pending or 0)
+        if signum:
+            self.settle()
+            raise Interrupted(signum)
+
+    def settle(self) -> None:
+        """Take the next signals as the wish that is being fulfilled: a launcher's may come late, or to each rank."""
+        self._last_taken = time.monotonic()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

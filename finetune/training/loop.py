@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from finetune import ranks
 from finetune.console import progress as show_progress
 from finetune.console import say
 from finetune.data.batching import collate, epoch_batches, micro_batches
@@ -47,17 +48,19 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
             with phase("baseline"):
                 session.write(baselines=baseline_scores(prepared, session))
         progress = resume_into(prepared, resumption) if resumption else Progress()
-        with phase("train"):
-            reason = fit(prepared, progress, session)
-        try:
-            if recipe.training.load_best_model_at_end and progress.best_step not in (None, progress.step):
-                load_best(session.directory, prepared.bare_model)
-            finish(prepared, progress, session, reason)
-        except Interrupted:
-            # No step is left: the weights that are loaded now are those with which the resumed run will finish.
-            save(prepared, progress, session, take_random_state())
-            raise
-    write_card(session)
+        with session.interrupts.deferred():
+            with phase("train"):
+                reason = fit(prepared, progress, session)
+            try:
+                if recipe.training.load_best_model_at_end and progress.best_step not in (None, progress.step):
+                    load_best(session.directory, prepared.bare_model)
+                finish(prepared, progress, session, reason)
+            except Interrupted:
+                # No step is left: the weights that are loaded now are those with which the resumed run will finish.
+                save(prepared, progress, session, take_random_state())
+                raise
+    if ranks.is_main():
+        write_card(session)
     return session.run
 
 
@@ -81,7 +84,7 @@ def fit(prepared: Prepared, progress: Progress, session: Session) -> str | None:
     """
     plan, training = prepared.plan, prepared.recipe.training
     border = take_random_state()
-    with session.interrupts.deferred(), show_progress("training", plan.total_steps, progress.step) as advance:
+    with show_progress("training", plan.total_steps, progress.step) as advance:
         try:
             if progress.step and plan.evaluates_at(progress.step) and progress.evaluated_step != progress.step:
                 evaluate(prepared, progress, session)
@@ -131,9 +134,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         model.train()
         micros = [
             (load_rows(prepared, rows), counts)
-            for rows, counts in micro_batches(
-                batch, training.per_device_train_batch_size, accelerator.process_index, accelerator.num_processes
-            )
+            for rows, counts in micro_batches(batch, training.per_device_train_batch_size, ranks.rank(), ranks.size())
         ]
         weight = accelerator.reduce(sum(loss_weight(prepared, micro) * counts for micro, counts in micros))
         loss_sum = 0.0
@@ -153,7 +154,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         prepared.optimizer.step()
         prepared.schedule.step()
         prepared.optimizer.zero_grad()
-        tokens = sum(int(micro["attention_mask"].sum()) for micro, counts in micros if counts)
+        tokens = ranks.total(sum(int(micro["attention_mask"].sum()) for micro, counts in micros if counts))
         yield Step(mean_loss, grad_norm, learning_rate, len(batch), tokens, time.perf_counter() - began)
 
 
@@ -242,7 +243,7 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
     is_best = progress.add_evaluation(values[prepared.best_metric], better(prepared))
     if is_best and prepared.recipe.training.load_best_model_at_end:
         with session.phase("save"):
-            save_best(session.directory, progress.step, prepared.bare_model)
+            ranks.on_main(lambda: save_best(session.directory, progress.step, prepared.bare_model))
     session.write(timeline=tuple(progress.timeline), training=training_section(prepared, progress))
 
 
@@ -250,5 +251,7 @@ def save(prepared: Prepared, progress: Progress, session: Session, border: dict[
     """Write a checkpoint of the last step border with its random state, and drop the oldest ones."""
     with session.phase("save"):
         state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.meter.mark().microjoules}
-        save_checkpoint(session.directory, progress.step, prepared.trainable, state, border)
-        drop_old_checkpoints(session.directory, prepared.recipe.training.save_total_limit)
+        borders = ranks.gather(border)
+        ranks.on_main(lambda: save_checkpoint(session.directory, progress.step, prepared.trainable, state, borders))
+        if ranks.is_main():
+            drop_old_checkpoints(session.directory, prepared.recipe.training.save_total_limit)

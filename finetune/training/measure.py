@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from finetune import ranks
 from finetune.console import progress as show_progress
 from finetune.data.batching import evaluation_batches
 from finetune.evaluation.baselines import majority_evaluation
@@ -38,8 +39,8 @@ def baseline_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
 def validation_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
     """Return the validation scores without intervals, for the timeline."""
     evaluation = evaluate_named(prepared, session, "validation")
-    scores = score(evaluation, prepared.metric_names, prepared.labels)
-    return {**scores, "loss": {"value": evaluation.loss, "low": None, "high": None, "n": len(evaluation.references)}}
+    loss = {"value": evaluation.loss, "low": None, "high": None, "n": len(evaluation.references)}
+    return ranks.on_main(lambda: {**score(evaluation, prepared.metric_names, prepared.labels), "loss": loss})
 
 
 def final_scores(prepared: Prepared, session: Session, name: str) -> tuple[Evaluation, dict[str, Any]]:
@@ -56,27 +57,34 @@ def evaluate_named(prepared: Prepared, session: Session, name: str) -> Evaluatio
 
 
 def _final_score(prepared: Prepared, evaluation: Evaluation) -> dict[str, Any]:
-    return score(evaluation, prepared.metric_names, prepared.labels, prepared.recipe.evaluation.confidence)
+    confidence = prepared.recipe.evaluation.confidence
+    return ranks.on_main(lambda: score(evaluation, prepared.metric_names, prepared.labels, confidence))
 
 
 def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str) -> dict[str, Any] | None:
     """Measure passes of the forward path over a split; None when no energy could be read.
 
     Batches in random order (they differ in length) until half a minute or three passes over the split are over; the
-    model is warm from the evaluation before. Returns Wh per 1,000 rows and what it was measured with.
+    model is warm from the evaluation before. Returns Wh per 1,000 rows and what it was measured with; of several
+    ranks, all compute and rank 0 knows the energy.
     """
+    import itertools
+
     import numpy
 
     split, predictor = prepared.encoded.splits[name], prepared.predictor
     batches = list(evaluation_batches(split["length"], predictor.batch_size))
     draw = numpy.random.default_rng(0)
-    order = (batches[place] for _ in range(_INFERENCE_PASSES) for place in draw.permutation(len(batches)))
+    endless = (batches[place] for _ in itertools.count() for place in draw.permutation(len(batches)))
+    rounds = -(-_INFERENCE_PASSES * len(batches) // ranks.size())
+    order = itertools.islice(endless, ranks.rank(), rounds * ranks.size(), ranks.size())
     lengths, rows, tokens = numpy.asarray(split["length"]), 0, 0
     before, began = session.meter.mark(), time.perf_counter()
     for places, _ in predict_rows(predictor, split, order, session.check):
         rows, tokens = rows + len(places), tokens + int(lengths[places].sum())
-        if time.perf_counter() - began > _INFERENCE_SECONDS:
+        if ranks.largest(time.perf_counter() - began > _INFERENCE_SECONDS):
             break
+    rows, tokens = ranks.total(rows), ranks.total(tokens)
     after, seconds = session.meter.mark(), time.perf_counter() - began
     if before.energy_kwh is None or after.energy_kwh is None:
         return None

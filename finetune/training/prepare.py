@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune import ranks
 from finetune.data.encoding import EncodedData, encode_data
 from finetune.data.sources import LoadedData, load_data
 from finetune.data.token_cache import cache_directory
@@ -20,10 +21,17 @@ from finetune.recipe.metric_names import short_metric
 from finetune.recipe.schema import Recipe
 from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
-from finetune.training.hardware import Hardware, choose_precision, describe_hardware, pick_device, start_accelerator
+from finetune.training.hardware import (
+    Hardware,
+    choose_precision,
+    describe_hardware,
+    pick_device,
+    start_accelerator,
+    wrap_model,
+)
 from finetune.training.optimization import build_optimizer, build_schedule
 from finetune.training.plan import Plan, make_plan
-from finetune.training.random_state import seed_everything
+from finetune.training.random_state import seed_everything, seed_rank
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -95,13 +103,13 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
     `smoke` shrinks the model to a tiny random one of the same architecture.
     """
     task = all_tasks()[recipe.task]
-    with phase("load"):
+    with phase("load"), ranks.local_main_first():
         checkpoint = open_checkpoint(recipe.model)
         if smoke:
             shrink_config(checkpoint.config)
         precision = choose_precision(recipe.training.mixed_precision, pick_device(), checkpoint.model_type)
         max_length = checkpoint.max_length(recipe.preprocessing.max_length)
-    with phase("preprocess"):
+    with phase("preprocess"), ranks.local_main_first():
         data = load_data(recipe, task)
         metric_names, best_metric = choose_metrics(recipe, task, data.labels)
         encoded = encode_data(
@@ -111,12 +119,13 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         accelerator = start_accelerator(precision, _trackers(recipe), str(directory))
         seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
         model, notes = build_model(checkpoint, recipe.model, task, data.labels)
+        seed_rank(recipe.training.seed, ranks.rank())
         if recipe.training.gradient_checkpointing:
             model.activation_checkpointing_enable()
         if recipe.training.torch_compile:
             model.compile()
-        plan = make_plan(recipe.training, len(encoded.splits["train"]), accelerator.num_processes)
-        model = accelerator.prepare_model(model)
+        plan = make_plan(recipe.training, len(encoded.splits["train"]), ranks.size())
+        model = wrap_model(accelerator, model)
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
         optimizer = accelerator.prepare_optimizer(build_optimizer(model, recipe.training))
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)

@@ -16,6 +16,14 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_rank(seed: int, rank: int) -> None:
+    """Give a rank generators of its own, so that no two draw the same dropout; rank 0 goes on with the seed's."""
+    import numpy
+
+    if rank:
+        seed_everything(int(numpy.random.SeedSequence([seed, rank]).generate_state(1)[0]))
+
+
 def take_random_state() -> dict[str, Any]:
     """Return the state of all generators, in types that torch.load reads without pickle's code."""
     import numpy

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from finetune import ranks
 from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.recipe.load import load_recipe
@@ -127,7 +128,7 @@ def resume_into(prepared: Prepared, resumption: Resumption) -> Progress:
             + "; ".join(f"{_EXPLAINED[key]} ({resumption.state.get(key)} then, {here[key]} now)" for key in differs),
             "Bring back what it was started with, or start a new run without --resume.",
         )
-    random_state = load_checkpoint(resumption.checkpoint, prepared.trainable)
+    random_state = load_checkpoint(resumption.checkpoint, prepared.trainable, ranks.rank())
     progress = Progress(**resumption.state["progress"])
     _cut_log(resumption.directory, progress.step)
     restore_random_state(random_state)
@@ -138,7 +139,7 @@ def resume_into(prepared: Prepared, resumption: Resumption) -> Progress:
 def _cut_log(directory: Path, step: int) -> None:
     """Drop the lines of steps that will be done again, and one torn by a kill."""
     path = directory / "log.jsonl"
-    if not path.exists():
+    if not (ranks.is_main() and path.exists()):
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():

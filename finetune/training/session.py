@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from finetune import ranks
 from finetune.console import say
 from finetune.emissions.intensity import resolve_intensity
-from finetune.emissions.meter import EnergyMeter, open_meter
+from finetune.emissions.meter import EnergyMeter, NullMeter, open_meter
 from finetune.errors import FinetuneError
 from finetune.recipe.load import dump_recipe, recipe_settings
 from finetune.recipe.schema import Recipe
@@ -28,6 +29,7 @@ from finetune.runs.record import (
     write_atomically,
     write_run,
 )
+from finetune.training.endings import agreed_ending
 from finetune.training.hardware import wait_for_device
 from finetune.training.interrupts import Interrupted, Interrupts
 from finetune.training.memory import explain_shortage
@@ -38,11 +40,11 @@ _HEARTBEAT_SECONDS = 30.0
 
 @dataclass
 class Session:
-    """What lives as long as the process works on a run."""
+    """What lives as long as the process works on a run; only rank 0 writes into its directory."""
 
     directory: Path
     run: Run
-    meter: EnergyMeter
+    meter: EnergyMeter | NullMeter
     interrupts: Interrupts
     inference: dict[str, Any] = field(default_factory=dict)  # what the meter cannot know: the cost of an answer
     failed_in: str = ""  # the phase that an error came from
@@ -61,20 +63,26 @@ class Session:
     def write(self, **changes: Any) -> None:
         """Change fields of the run record and write it, with the energy so far."""
         self.run = replace(self.run, **changes, emissions=self.meter.summary() | self.inference)
-        write_run(self.run, self.directory)
+        if ranks.is_main():
+            write_run(self.run, self.directory)
 
     def log(self, **entry: Any) -> None:
         """Append a line to log.jsonl."""
+        if not ranks.is_main():
+            return
         with (self.directory / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
 
     def check(self) -> None:
-        """Give a sign of life and raise Interrupted when a signal is waiting; called at every safe place."""
+        """Give a sign of life and raise Interrupted when a signal is waiting; called at every safe place.
+
+        All ranks come here equally often: a signal to one of them stops all at the same place.
+        """
         now = time.monotonic()
-        if now - self._beat > _HEARTBEAT_SECONDS:
+        if ranks.is_main() and now - self._beat > _HEARTBEAT_SECONDS:
             self._beat = now
             heartbeat(self.directory)
-        self.interrupts.check()
+        self.interrupts.check(ranks.largest)
 
 
 @contextmanager
@@ -87,30 +95,21 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
     # An unknown place is refused before anything is written.
     resolve_intensity(options.recipe.emissions, options.country, options.region)
     with Interrupts() as interrupts:
-        directory = (
-            resumption.directory if resumption else new_run_directory(Path(options.recipe.output_dir), options.name)
-        )
-        claim_run(directory)
+        directory = ranks.on_main(lambda: _claimed_directory(options, resumption))
         try:
-            run = replace(resumption.run, **_ALIVE) if resumption else _first_record(options, directory)
-            resumed_from_uj = resumption.energy_uj if resumption else None
-            meter = open_meter(
-                options.recipe.emissions,
-                directory,
-                options.country,
-                options.region,
-                run.run_id,
-                resumed_from_uj=resumed_from_uj,
-                synchronize=wait_for_device,
+            run = ranks.on_main(
+                lambda: replace(resumption.run, **_ALIVE) if resumption else _first_record(options, directory)
             )
+            meter = _open_meter(options, directory, run, resumption.energy_uj if resumption else None)
             session = Session(directory, run, meter, interrupts)
             try:
                 session.write()
                 yield session
             except BaseException as error:
-                if isinstance(error, Interrupted):
-                    error.directory = directory
-                explained = explain_shortage(error, options.recipe.training, session.failed_in)
+                interrupts.settle()
+                explained = agreed_ending(explain_shortage(error, options.recipe.training, session.failed_in))
+                if isinstance(explained, Interrupted):
+                    explained.directory = directory
                 _close_after_error(session, *_ending(explained))
                 if explained is error:
                     raise
@@ -118,6 +117,27 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
             _close(session, session.run.status, session.run.status_reason)
         finally:
             release(directory)
+
+
+def _claimed_directory(options: RunOptions, resumption: Resumption | None) -> Path:
+    directory = resumption.directory if resumption else new_run_directory(Path(options.recipe.output_dir), options.name)
+    claim_run(directory)
+    return directory
+
+
+def _open_meter(options: RunOptions, directory: Path, run: Run, resumed_from_uj: int | None) -> EnergyMeter | NullMeter:
+    """Open one meter a machine: in its first process."""
+    if not ranks.is_local_main():
+        return NullMeter()
+    return open_meter(
+        options.recipe.emissions,
+        directory,
+        options.country,
+        options.region,
+        run.run_id,
+        resumed_from_uj=resumed_from_uj,
+        synchronize=wait_for_device,
+    )
 
 
 def recipe_as_recorded(recipe: Recipe, directory: Path) -> dict[str, Any]:

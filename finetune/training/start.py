@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune import ranks
 from finetune.console import say
 from finetune.data.files import BUILDERS
 from finetune.errors import FinetuneError
@@ -21,6 +22,7 @@ from finetune.recipe.shipped import shipped_recipes
 from finetune.runs.record import Run, run_to_json
 from finetune.runs.report import closing_panel
 from finetune.training.dry_run import describe_dry_run, dry_run
+from finetune.training.endings import together
 from finetune.training.interrupts import Interrupted
 from finetune.training.loop import run
 from finetune.training.options import Resumption, RunOptions
@@ -41,6 +43,7 @@ class Request:
     country: str | None = None
     region: str | None = None
     output_dir: Path | None = None
+    num_processes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,13 @@ class Result:
     next_command: str | None = None
 
     def print(self, as_json: bool) -> int:
-        """Print the result on stdout and return the exit code."""
+        """Print the result on stdout (the first process of a run does) and return the exit code."""
         if self.stopped_by is not None:
             goes_on = f": the state is saved. Continue with: {self.next_command}" if self.next_command else ""
             say(signal.Signals(self.stopped_by).name + goes_on)
             return 128 + self.stopped_by
+        if not ranks.is_main():
+            return 0
         if self.run is not None:
             print(json.dumps(run_to_json(self.run), indent=2) if as_json else closing_panel(self.run))
         if self.report is not None:
@@ -67,6 +72,16 @@ class Result:
 
 def start(request: Request) -> Result:
     """Carry out a request; raises FinetuneError for everything that the user can mend."""
+    with together(None if request.dry_run else request.num_processes):
+        options, resumption = ranks.on_main(lambda: _chosen(request))
+        _go_offline_together()
+        if request.dry_run:
+            return Result(report=dry_run(options, request.num_processes or ranks.size()))
+        return _run(options, resumption, request.num_processes)
+
+
+def _chosen(request: Request) -> tuple[RunOptions, Resumption | None]:
+    """Return what is to be run, and the run that it continues, if any."""
     loaded, reference = _read_words(request)
     if request.resume:
         if loaded is None and any("=" in word for word in request.words):
@@ -78,28 +93,31 @@ def start(request: Request) -> Result:
         output_dir = Path(loaded.recipe.output_dir) if loaded else default
         recipe, resumption = find_resumable(loaded.recipe if loaded else None, output_dir, reference)
         smoke = SMOKE_TAG in resumption.run.tags
-        return _run(RunOptions(recipe, resumption.run.name, smoke, request.country, request.region), resumption)
+        return RunOptions(recipe, resumption.run.name, smoke, request.country, request.region), resumption
     if loaded is None:
         raise FinetuneError("no recipe is named", "finetune recipes lists the shipped ones; finetune init writes one.")
     name = loaded.recipe.name or (loaded.path.stem if loaded.path else loaded.recipe.task)
     recipe = smoke_recipe(loaded.recipe) if request.smoke else loaded.recipe
-    options = RunOptions(
-        recipe, f"{name}-smoke" if request.smoke else name, request.smoke, request.country, request.region
-    )
-    if request.dry_run:
-        return Result(report=dry_run(options))
-    return _run(options, None)
+    name = f"{name}-smoke" if request.smoke else name
+    return RunOptions(recipe, name, request.smoke, request.country, request.region), None
 
 
-def _run(options: RunOptions, resumption: Resumption | None) -> Result:
+def _go_offline_together() -> None:
+    offline = ranks.on_main(lambda: os.environ.get("HF_HUB_OFFLINE"))
+    if offline is not None:
+        os.environ["HF_HUB_OFFLINE"] = offline
+
+
+def _run(options: RunOptions, resumption: Resumption | None, num_processes: int | None) -> Result:
     try:
         return Result(run=run(options, resumption))
     except Interrupted as interrupted:
         # Without a directory nothing had begun; without a checkpoint the resumed run starts over, and says so.
         directory = interrupted.directory
-        return Result(
-            stopped_by=interrupted.signum, next_command=f"finetune run --resume {directory}" if directory else None
-        )
+        command = f"finetune run --resume {directory}"
+        if num_processes:
+            command += f" --num-processes {num_processes}"
+        return Result(stopped_by=interrupted.signum, next_command=command if directory else None)
 
 
 def _read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:
