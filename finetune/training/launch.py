@@ -91,12 +91,15 @@ def _place(rank: int) -> dict[str, str]:
     return {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
-def _start(words: Sequence[str], environment: dict[str, str], error: IO[bytes] | None) -> subprocess.Popen[bytes]:
+def _command(words: Sequence[str]) -> list[str]:
     # A folder named finetune, where the command was typed, must not be taken for the package.
     safe = [] if sys.path[0] in ("", os.getcwd()) else ["-P"]
-    command = [sys.executable, *safe, "-m", "finetune", *words]
+    return [sys.executable, *safe, "-m", "finetune", *words]
+
+
+def _start(words: Sequence[str], environment: dict[str, str], error: IO[bytes] | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command,
+        _command(words),
         env=environment,
         stdout=None if error is None else subprocess.DEVNULL,
         stderr=error,
