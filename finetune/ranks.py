@@ -97,12 +97,18 @@ def joined(asked: int | None = None) -> Iterator[None]:
             f"{plural(torch.cuda.device_count(), 'GPU')}",
             "Start one process a GPU; to train on processors, hide the GPUs: CUDA_VISIBLE_DEVICES=",
         )
-    store, *_ = next(iter(rendezvous("env://")))
-    # Accelerate takes a group that is there as it is. Tensors on processors always go over gloo.
-    backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     if on_gpu:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))
-    distributed.init_process_group(backend, store=store, rank=rank(), world_size=size())
+    try:
+        store, *_ = next(iter(rendezvous("env://")))
+        # Accelerate takes a group that is there as it is. Tensors on processors always go over gloo.
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank(), world_size=size())
+    except (ValueError, RuntimeError) as error:
+        raise FinetuneError(
+            f"{size()} processes were started (WORLD_SIZE), but they did not meet: {str(error).splitlines()[0]}",
+            "Start them with finetune run --num-processes, torchrun or accelerate launch, which say where to meet.",
+        ) from error
     _joined = _Joined(store)
     try:
         yield

@@ -5,6 +5,7 @@ import pytest
 from finetune import ranks
 from finetune.console import say
 from finetune.data.batching import micro_batches
+from finetune.errors import FinetuneError
 
 
 @pytest.fixture
@@ -65,3 +66,20 @@ def test_every_rank_has_equally_many_micro_batches(rows, world):
     assert len({len(own) for own in dealt}) == 1
     assert sorted(row for own in dealt for part, counts in own if counts for row in part) == list(batch)
     assert {len(part) for own in dealt for part, counts in own if not counts} <= {1}
+
+
+def test_more_processes_than_gpus_are_refused(as_rank, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    as_rank(0, 2)
+    with pytest.raises(FinetuneError, match="2 processes on a machine with 1 GPU"), ranks.joined():
+        pass
+
+
+def test_processes_that_cannot_meet_are_told(as_rank, monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    as_rank(0, 2)
+    with pytest.raises(FinetuneError, match=r"2 processes were started .* MASTER_ADDR"), ranks.joined():
+        pass

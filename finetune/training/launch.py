@@ -71,8 +71,11 @@ def _environment(count: int) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    # Nothing leaves the machine, whatever its own name resolves to.
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if "lo" in (name for _, name in socket.if_nameindex()) else {}
     return {
         "OMP_NUM_THREADS": str(max(1, _cores() // count)),
+        **loopback,
         **os.environ,
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -165,55 +166,69 @@ def test_smoke_and_early_stopping_are_agreed(by, toy_recipe, tmp_path):
     assert read_run(only(tmp_path / "stopped"))["status"] == "stopped"
 
 
-@pytest.fixture
-def whole(toy_recipe, tmp_path):
+@pytest.fixture(scope="module")
+def whole(checkpoints, toy_data, tmp_path_factory):
     """Return a recipe with dropout and the directory of its run on two processes that nothing interrupted."""
-    recipe = toy_recipe(dropout=0.2, training=LONG)
-    done = run(recipe, f"output_dir={tmp_path / 'whole'}")
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = {
+        "task": "text-classification", "model": {"name_or_path": str(checkpoints("bert", 0.2))},
+        "dataset": {"path": str(toy_data)}, "emissions": {"country_iso_code": "BRA"},
+        "training": {**LONG, "logging_steps": 1, "mixed_precision": "no"},
+    }  # fmt: skip
+    path = folder / "toy.yaml"
+    path.write_text(json.dumps(recipe))  # JSON is YAML
+    done = run(path, "--output-dir", folder / "runs")
     assert done.returncode == 0, done.stderr
-    return recipe, only(tmp_path / "whole")
+    return path, only(folder / "runs")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("by", "code"), [("--num-processes", 143), ("torchrun", 1)])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_signal_to_one_rank_stops_all_and_resume_is_exact(rank, by, code, whole, sabotage, tmp_path):
+def test_signal_to_one_rank_stops_all_and_resume_is_exact(rank, by, code, whole, sabotage, runs):
     recipe, expected = whole
-    stopped = run(recipe, by=by, **sabotage(rank, 5, "os.kill(os.getpid(), signal.SIGTERM)"))
+    stopped = run(recipe, "--output-dir", runs, by=by, **sabotage(rank, 5, "os.kill(os.getpid(), signal.SIGTERM)"))
     assert stopped.returncode == code, stopped.stderr
-    directory = only(tmp_path / "runs")
+    directory = only(runs)
     assert read_run(directory)["status"] == "interrupted"
     assert read_run(directory)["status_reason"] == "SIGTERM received"
     assert (directory / "checkpoints" / "step-00000004").is_dir()
     goes_on = f"finetune run --resume {directory}" + (" --num-processes 2" if by == BY[0] else "")
     assert stopped.stderr.count(f"SIGTERM: the state is saved. Continue with: {goes_on}\n") == 1
-    resumed = run(recipe, "--resume", by=by)
+    resumed = run(recipe, "--resume", "--output-dir", runs, by=by)
     assert resumed.returncode == 0, resumed.stderr
     assert_equal_bit_for_bit(directory, expected)
 
 
 @pytest.mark.slow
-def test_signal_to_the_launcher_reaches_all(whole, tmp_path):
+def test_signal_to_the_launcher_reaches_all(whole, runs):
     recipe, expected = whole
-    launcher = subprocess.Popen(command(recipe), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    words = command(recipe, "--output-dir", runs)
+    launcher = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in launcher.stderr:
         if line.startswith("steps:"):
             break
     log = None
     while launcher.poll() is None and not log:
-        log = [path for path in (tmp_path / "runs").glob("*/log.jsonl") if path.read_text()]
+        log = [path for path in runs.glob("*/log.jsonl") if path.read_text()]
+        time.sleep(0.02)
     launcher.send_signal(signal.SIGINT)
     assert launcher.wait(timeout=120) == 130
-    assert run(recipe, "--resume").returncode == 0
-    assert_equal_bit_for_bit(only(tmp_path / "runs"), expected)
+    assert run(recipe, "--resume", "--output-dir", runs).returncode == 0
+    assert_equal_bit_for_bit(only(runs), expected)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_killed_group_is_resumed_exactly(rank, whole, sabotage, tmp_path):
+def test_killed_group_is_resumed_exactly(rank, whole, sabotage, runs):
     recipe, expected = whole
-    killed = run(recipe, **sabotage(rank, 8, "os.kill(os.getpid(), signal.SIGKILL)"))
-    directory = only(tmp_path / "runs")
+    killed = run(recipe, "--output-dir", runs, **sabotage(rank, 8, "os.kill(os.getpid(), signal.SIGKILL)"))
+    directory = only(runs)
     if rank == 0:
         assert killed.returncode == 137
     else:
