@@ -179,8 +179,18 @@ def _read_node(path: Path) -> list[Life]:
 
 
 def _life(line: dict[str, Any]) -> Life:
-    kept = ("segment", "node", "hostname", "started_at", "pue", "boot_id", "resumed_from_uj")
-    return Life(carbon_intensity=Intensity(**line["carbon_intensity"]), **{key: line[key] for key in kept})
+    kept = ("segment", "node", "hostname", "started_at", "pue", "boot_id")
+    return Life(
+        carbon_intensity=Intensity(**line["carbon_intensity"]),
+        resumed_from_uj=_marks(line["resumed_from_uj"]),
+        **{key: line[key] for key in kept},
+    )
+
+
+def _marks(written: Any) -> dict[int, int] | None:
+    if isinstance(written, int):  # the first journals knew one machine
+        return {0: written}
+    return None if written is None else {int(node): int(energy) for node, energy in written.items()}
 
 
 def _apply(segment: _Open, line: dict[str, Any]) -> None:

@@ -25,7 +25,8 @@ class Life:
     """One segment on one node: its rows of the table, and what they are multiplied with.
 
     `microjoules` maps (component, phase) to energy, `microseconds` a phase to its time. `missing` maps a component
-    whose readings failed to the reason: its energy is a lower bound.
+    whose readings failed to the reason: its energy is a lower bound. `resumed_from_uj` is what each node had spent when
+    the checkpoint was written that this segment goes on from; a node that is not in it had spent nothing.
     """
 
     segment: int
@@ -41,7 +42,7 @@ class Life:
     microseconds: Mapping[str, int] = field(default_factory=dict)
     start_up_s: float = 0.0
     overhead_s: float = 0.0
-    resumed_from_uj: int | None = None
+    resumed_from_uj: Mapping[int, int] | None = None
     reason_ended: str | None = None
     tool: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -50,6 +51,31 @@ class Life:
 def total_microjoules(lives: Iterable[Life]) -> int:
     """Return all energy of the lives."""
     return sum(sum(life.microjoules.values()) for life in lives)
+
+
+def microjoules_by_node(lives: Iterable[Life]) -> dict[int, int]:
+    """Return the energy of each node over all its segments."""
+    sums: dict[int, int] = {}
+    for life in lives:
+        sums[life.node] = sums.get(life.node, 0) + total_microjoules([life])
+    return sums
+
+
+def merge(*accounts: Iterable[Life]) -> tuple[Life, ...]:
+    """Return every life once, in order; of two accounts of the same life the one that has counted longer holds.
+
+    Energy and time within a life only grow, so that is the newer one.
+    """
+    newest: dict[tuple[int, int], Life] = {}
+    for life in (life for account in accounts for life in account):
+        known = newest.get((life.segment, life.node))
+        if known is None or _counted(life) >= _counted(known):
+            newest[life.segment, life.node] = life
+    return tuple(newest[key] for key in sorted(newest))
+
+
+def _counted(life: Life) -> tuple[int, int, bool]:
+    return sum(life.microseconds.values()), total_microjoules([life]), life.reason_ended is not None
 
 
 def is_measured(lives: Iterable[Life]) -> bool:
@@ -80,7 +106,8 @@ def repeated_ranked_microjoules(lives: Sequence[Life]) -> int:
 def _repeated(lives: Sequence[Life]) -> list[tuple[Life, int]]:
     """Return each life with its energy that was spent on work done again.
 
-    On a node's axis of cumulative energy each resume wastes the stretch from its checkpoint's mark to its own start.
+    On a node's axis of cumulative energy each resume, of whatever nodes, wastes the stretch from the checkpoint's mark
+    for that node to the start of the resumed segment.
     Stretches end where a life does, so of those that reach into a life the one with the lowest mark holds the others.
     """
     found = []
@@ -89,7 +116,8 @@ def _repeated(lives: Sequence[Life]) -> list[tuple[Life, int]]:
         ends = list(accumulate(total_microjoules([life]) for life in own))
         starts = [0, *ends[:-1]]
         for place, life in enumerate(own):
-            marks = [later.resumed_from_uj for later in own[place + 1 :] if later.resumed_from_uj is not None]
+            later = [other.resumed_from_uj for other in lives if other.segment > life.segment]
+            marks = [mark.get(node, 0) for mark in later if mark is not None]
             wasted_from = max(starts[place], min(marks, default=ends[place]))
             found.append((life, max(0, ends[place] - wasted_from)))
     return found
@@ -236,6 +264,7 @@ def _node(lives: Sequence[Life], node: int) -> dict[str, Any]:
         "hostname": own[-1].hostname,
         "boot_id": own[-1].boot_id,
         "energy_kwh": _kwh(total_microjoules(own)) if is_measured(own) else None,
+        "emissions_g": emissions_g(own) if is_measured(own) else None,
         "carbon_intensity": _common_intensity(own),
     }
 

@@ -8,9 +8,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,16 @@ from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Compo
 from finetune.emissions.host import boot_id, node_rank
 from finetune.emissions.intensity import Intensity, Place, resolve_intensity
 from finetune.emissions.journal import Journal, journal_path, read_journal
-from finetune.emissions.ledger import PHASES, Life, emissions_g, is_measured, summarize, total_microjoules
+from finetune.emissions.ledger import (
+    PHASES,
+    Life,
+    emissions_g,
+    is_measured,
+    merge,
+    microjoules_by_node,
+    summarize,
+    total_microjoules,
+)
 from finetune.emissions.source import PowerSource
 
 LONGEST_INTERVAL_S = 15.0  # a RAPL counter of 65 kJ wraps in 5 minutes at 200 W; codecarbon corrects one wrap only
@@ -48,14 +57,15 @@ class Settings(Place, Protocol):
 class Reading:
     """What a run has spent so far, over all its segments; None where nothing is measured.
 
-    `microjoules` is this node's total: store it in a checkpoint and give it back to `open_meter` as
-    `resumed_from_uj`, and the work that has to be repeated is shown on its own line.
+    `microjoules` is this node's total, `nodes_uj` that of each node known here: store it in a checkpoint and give it
+    back to `open_meter` as `resumed_from_uj`, and the work that has to be repeated is shown on its own line.
     """
 
     energy_kwh: float | None
     emissions_g: float | None
     elapsed_s: float
     microjoules: int = 0
+    nodes_uj: Mapping[int, int] = field(default_factory=dict)
 
 
 class EnergyMeter:
@@ -129,13 +139,25 @@ class EnergyMeter:
         self._border()
         lives = self._lives()
         known = is_measured(lives)
-        own = total_microjoules(life for life in lives if life.node == self._life.node)
+        by_node = microjoules_by_node(lives)
         return Reading(
             total_microjoules(lives) / MICROJOULES_PER_KWH if known else None,
             emissions_g(lives) if known else None,
             sum(sum(life.microseconds.values()) for life in lives if life.node == self._life.node) / 1e6,
-            own,
+            by_node.get(self._life.node, 0),
+            by_node,
         )
+
+    def lives(self) -> tuple[Life, ...]:
+        """Measure now and return this node's segments: what another node's meter is told."""
+        if not self._closed:
+            self._border(wait=False)
+        return tuple(life for life in self._lives() if life.node == self._life.node)
+
+    def hear(self, lives: Iterable[Life]) -> None:
+        """Take over what other nodes tell of their segments; older accounts, and any of this node, change nothing."""
+        told = (life for life in lives if life.node != self._life.node)
+        self._earlier = merge(self._earlier, told)
 
     def close(self, reason: str) -> None:
         """Measure a last time, stop the source, and write why the segment ended (completed, interrupted …)."""
@@ -325,14 +347,16 @@ def open_meter(
     region: str | None = None,
     run_id: str = "",
     *,
-    resumed_from_uj: int | None = None,
+    segment: int | None = None,
+    resumed_from_uj: Mapping[int, int] | None = None,
     synchronize: Callable[[], None] | None = None,
     source: PowerSource | None = None,
 ) -> EnergyMeter:
     """Open the meter of this node in a new segment of the run's journal, and start it in the background.
 
-    `country` and `region` are the command line's. `resumed_from_uj` is `Reading.microjoules` of the checkpoint that
-    is resumed from. Raises FinetuneError for a place that the intensity tables do not have; nothing that measures
+    `country` and `region` are the command line's. `segment` counts the lives of the run over all nodes; None: the one
+    after those in the journals here. `resumed_from_uj` is `Reading.nodes_uj` of the checkpoint that is resumed from.
+    Raises FinetuneError for a place that the intensity tables do not have; nothing that measures
     can fail the run.
     """
     intensity = resolve_intensity(settings, country, region)
@@ -343,7 +367,7 @@ def open_meter(
     if interval_s != settings.measure_power_secs:
         notes = (f"measured every {interval_s:g} s, not {settings.measure_power_secs:g} s: 1 to 15 are possible",)
     life = Life(
-        segment=max((life.segment for life in earlier if life.node == node), default=-1) + 1,
+        segment=max((life.segment for life in earlier), default=-1) + 1 if segment is None else segment,
         node=node,
         hostname=socket.gethostname(),
         started_at=_now(),

@@ -250,7 +250,7 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
 def save(prepared: Prepared, progress: Progress, session: Session, border: dict[str, Any]) -> None:
     """Write a checkpoint of the last step border with its random state, and drop the oldest ones."""
     with session.phase("save"):
-        state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.meter.mark().microjoules}
+        state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.meter.mark().nodes_uj}
         borders = ranks.gather(border)
         ranks.on_main(lambda: save_checkpoint(session.directory, progress.step, prepared.trainable, state, borders))
         if ranks.is_main():

@@ -31,6 +31,9 @@ class Resumption:
     state: dict[str, Any]
 
     @property
-    def energy_uj(self) -> int:
-        """Return the energy, in microjoules, that the run had used when the checkpoint was written."""
-        return int(self.state.get("energy_uj", 0))
+    def energy_uj(self) -> dict[int, int]:
+        """Return the energy, in microjoules, that each machine had used when the checkpoint was written."""
+        written = self.state.get("energy_uj", {})
+        if isinstance(written, int):  # the first checkpoints knew one machine
+            return {0: written}
+        return {int(node): int(energy) for node, energy in written.items()}

@@ -54,13 +54,22 @@ def write_life(directory, life, ticks, *, reason=None):
 
 
 def test_journal_reads_back_what_was_written(tmp_path, make_life):
-    written = write_life(tmp_path, make_life(resumed_from_uj=7, boot_id="b"), 3, reason="completed")
+    written = write_life(tmp_path, make_life(resumed_from_uj={0: 7, 1: 9}, boot_id="b"), 3, reason="completed")
     (read,) = read_journal(tmp_path)
     assert read.microjoules == written.microjoules
     assert read.microseconds == written.microseconds
     assert read.components == written.components
-    assert (read.resumed_from_uj, read.boot_id, read.reason_ended) == (7, "b", "completed")
+    assert (read.resumed_from_uj, read.boot_id, read.reason_ended) == ({0: 7, 1: 9}, "b", "completed")
     assert read.carbon_intensity == written.carbon_intensity
+
+
+def test_journal_reads_the_single_mark_of_the_first_version(tmp_path, make_life):
+    write_life(tmp_path, make_life(resumed_from_uj={0: 7}), 1)
+    path = journal_path(tmp_path, 0)
+    path.write_text(path.read_text().replace('"resumed_from_uj":{"0":7}', '"resumed_from_uj":7'))
+    [read] = read_journal(tmp_path)
+    assert '"resumed_from_uj":7' in path.read_text()
+    assert read.resumed_from_uj == {0: 7}
 
 
 def test_journal_cut_at_any_byte_loses_one_tick_at_most(tmp_path, make_life):

@@ -6,13 +6,18 @@ from hypothesis import strategies as st
 
 from finetune.emissions.components import BANDS, absent, known, unread
 from finetune.emissions.intensity import Intensity
-from finetune.emissions.ledger import PHASES, repeated_microjoules, summarize
+from finetune.emissions.ledger import PHASES, merge, repeated_microjoules, summarize
 
 KWH = 3_600_000_000_000
 CPU = known("cpu", "modelled", "load model", "CPU load, TDP known")
 GPU = known("gpu", "measured", "counter", "GPU counter")
 RAM = known("ram", "assumed", "constant", "memory constant")
 NO_GPU = absent("gpu", "no GPU was found")
+
+
+def as_mark(energy):
+    """Return a checkpoint's mark of the only machine."""
+    return None if energy is None else {0: energy}
 
 
 def test_ledger_gives_the_contract_keys(make_life):
@@ -193,7 +198,7 @@ def test_ledger_calls_an_unclosed_segment_dead_only_once_another_follows(make_li
 )
 def test_ledger_counts_repeated_work_once(make_life, energies, marks, repeated):
     lives = [
-        make_life(number, components=(CPU,), microjoules={("cpu", "train"): energy}, resumed_from_uj=mark)
+        make_life(number, components=(CPU,), microjoules={("cpu", "train"): energy}, resumed_from_uj=as_mark(mark))
         for number, (energy, mark) in enumerate(zip(energies, marks, strict=True))
     ]
     assert repeated_microjoules(lives) == repeated
@@ -222,13 +227,56 @@ def test_ledger_counts_as_repeated_ranked_work_only_train_evaluate_and_save(make
             number,
             components=(CPU,),
             microjoules={("cpu", phase): energy for phase, energy in table.items()},
-            resumed_from_uj=mark,
+            resumed_from_uj=as_mark(mark),
         )
         for number, (table, mark) in enumerate(zip(tables, marks, strict=True))
     ]
     section = summarize(lives)
     assert section["repeated_work_kwh"] == pytest.approx(repeated / KWH, rel=1e-12)
     assert section["repeated_ranked_kwh"] == pytest.approx(ranked / KWH, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("second", "mark", "repeated"),
+    [
+        ({0: 10, 1: 20}, {0: 90, 1: 60}, 10 + 40),
+        ({0: 10, 1: 20}, {0: 100, 1: 100}, 0),
+        # Without a checkpoint, or for a node that joined after it, all is done again.
+        ({0: 10, 1: 20}, {}, 200),
+        ({0: 10, 1: 20}, {0: 100}, 100),
+        # Resumed on one machine: what the lost one had done after the checkpoint counts all the same.
+        ({0: 30}, {0: 90, 1: 60}, 10 + 40),
+    ],
+)
+def test_ledger_counts_repeated_work_of_each_node(make_life, second, mark, repeated):
+    lives = [make_life(0, node, components=(CPU,), microjoules={("cpu", "train"): 100}) for node in (0, 1)]
+    lives += [
+        make_life(1, node, components=(CPU,), microjoules={("cpu", "train"): energy}, resumed_from_uj=mark)
+        for node, energy in second.items()
+    ]
+    assert repeated_microjoules(lives) == repeated
+    assert summarize(lives)["repeated_ranked_kwh"] == pytest.approx(repeated / KWH, rel=1e-12)
+
+
+def test_ledger_shows_each_node_with_its_own_grid(make_life):
+    france = Intensity(56.0, "a table", 2023, "life-cycle", "FRA", "recipe")
+    lives = [
+        make_life(0, 0, components=(CPU,), microjoules={("cpu", "train"): KWH}),
+        make_life(0, 1, components=(CPU,), microjoules={("cpu", "train"): 2 * KWH}, carbon_intensity=france),
+        make_life(1, 1, components=(CPU,), microjoules={("cpu", "train"): KWH}, carbon_intensity=france),
+    ]
+    section = summarize(lives)
+    assert [(node["node"], node["hostname"]) for node in section["nodes"]] == [(0, "host-0"), (1, "host-1")]
+    assert [node["emissions_g"] for node in section["nodes"]] == pytest.approx([98.348, 3 * 56.0])
+    assert sum(node["emissions_g"] for node in section["nodes"]) == pytest.approx(section["emissions_g"])
+
+
+def test_ledger_keeps_of_two_accounts_of_a_life_the_newer(make_life):
+    old = make_life(0, 1, microjoules={("cpu", "train"): 5}, microseconds={"train": 5})
+    new = make_life(0, 1, microjoules={("cpu", "train"): 9}, microseconds={"train": 9})
+    other = make_life(0, 0)
+    assert merge([old, other], [new]) == (other, new)
+    assert merge([new], [old, other]) == (other, new)
 
 
 def test_ledger_repeated_ranked_work_without_a_reading_is_unknown():

@@ -198,7 +198,7 @@ def test_meter_mark_is_cumulative_over_segments(make_meter, make_life, clock):
         clock.sleep(3)
     first.close("interrupted")
     earlier = first._lives()
-    second = make_meter(life=make_life(1, resumed_from_uj=at_checkpoint.microjoules), earlier=earlier)
+    second = make_meter(life=make_life(1, resumed_from_uj=at_checkpoint.nodes_uj), earlier=earlier)
     with second.phase("train"):
         clock.sleep(4)
     reading = second.mark()
@@ -391,3 +391,34 @@ def test_meter_goes_on_when_the_journal_cannot_be_written(make_meter, clock, tmp
     section = meter.summary()
     assert section["energy_kwh"] * KWH == pytest.approx(100e6)
     assert any("journal could not be written" in note for note in section["notes"])
+
+
+def test_meter_adds_up_what_other_nodes_tell(make_meter, make_life, clock):
+    first, second = make_meter(), make_meter(life=make_life(0, 1))
+    with first.phase("train"), second.phase("train"):
+        clock.sleep(10)
+        first.hear(second.lives())
+        early = first.mark()
+        clock.sleep(5)
+    first.hear(second.lives())
+    told = first.mark()
+    assert early.nodes_uj == {0: 1_000_000_000, 1: 1_000_000_000}
+    assert told.nodes_uj == {0: 1_500_000_000, 1: 1_500_000_000}
+    assert told.microjoules == 1_500_000_000
+    assert told.energy_kwh * KWH == pytest.approx(3e9)
+    # Its own lives are not learnt from others, and an older account changes nothing.
+    first.hear([make_life(0, 0), make_life(0, 1)])
+    assert first.mark().nodes_uj == told.nodes_uj
+    assert [node["node"] for node in first.summary()["nodes"]] == [0, 1]
+    assert first.summary()["duration_s"] == pytest.approx(15)
+
+
+def test_meter_opens_one_segment_for_all_nodes(tmp_path, settings, make_life):
+    first = open_meter(settings(country_iso_code="BRA"), tmp_path, source=SyntheticSource({"cpu": 1.0}))
+    first.close("died")
+    second = open_meter(
+        settings(country_iso_code="BRA"), tmp_path, source=SyntheticSource({"cpu": 1.0}), segment=4, resumed_from_uj={}
+    )
+    assert [life.segment for life in second.lives()] == [0, 4]
+    assert second.lives()[1].resumed_from_uj == {}
+    second.close("completed")
