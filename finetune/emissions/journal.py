@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ _NAME = re.compile(r"energy(-\d+)?\.jsonl")
 def journal_path(run_directory: Path, node: int) -> Path:
     """Return the journal of a node: energy.jsonl for node 0, energy-1.jsonl for node 1 and so on."""
     return run_directory / (f"energy-{node}.jsonl" if node else "energy.jsonl")
+
+
+def timestamp() -> str:
+    """Return the time as journals write it: 2026-01-31T12:00:00.000Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Journal:

@@ -4,21 +4,15 @@ A reading is a cumulative count of microjoules per component; the meter books ea
 open, so phases have no gaps and no overlaps and add up to the total by construction.
 """
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component, unread
-from finetune.emissions.host import boot_id, node_rank
-from finetune.emissions.intensity import Intensity, Place, resolve_intensity
-from finetune.emissions.journal import Journal, journal_path, read_journal
+from finetune.emissions.journal import Journal, timestamp
 from finetune.emissions.ledger import (
     PHASES,
     Life,
@@ -31,26 +25,8 @@ from finetune.emissions.ledger import (
 )
 from finetune.emissions.source import PowerSource
 
-LONGEST_INTERVAL_S = 15.0  # a RAPL counter of 65 kJ wraps in 5 minutes at 200 W; codecarbon corrects one wrap only
-SHORTEST_INTERVAL_S = 1.0
 LONGEST_START_S = 60.0
 SILENT_AFTER_S = 10.0
-
-
-class Settings(Place, Protocol):
-    """The `emissions` section of a recipe, as far as the meter reads it."""
-
-    @property
-    def measure_power_secs(self) -> float:
-        """Seconds between two measurements."""
-
-    @property
-    def pue(self) -> float:
-        """Power usage effectiveness."""
-
-    @property
-    def cpu_tdp_w(self) -> float | None:
-        """Thermal design power in watts, where the user knows it."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +150,7 @@ class EnergyMeter:
             self._trouble.append(f"the source could not be stopped: {error}")
         with self._lock:
             self._life = replace(self._snapshot(), reason_ended=reason, notes=self._notes())
-        self._journal.end(self._life, _now())
+        self._journal.end(self._life, timestamp())
 
     def summary(self) -> dict[str, Any]:
         """Return the `emissions` section of the run record, over all segments and nodes known here.
@@ -198,7 +174,7 @@ class EnergyMeter:
             with self._lock:
                 self._measure()
                 life, changed = self._snapshot(), self._take_changed()
-            self._journal.tick(life, changed, _now(), sync=True)
+            self._journal.tick(life, changed, timestamp(), sync=True)
             with self._lock:
                 self._overhead_s += time.thread_time() - began
 
@@ -228,7 +204,7 @@ class EnergyMeter:
             change()
             life, changed = self._snapshot(), self._take_changed()
         if changed:
-            self._journal.tick(life, changed, _now(), sync=False)
+            self._journal.tick(life, changed, timestamp(), sync=False)
         with self._lock:
             self._overhead_s += time.perf_counter() - began
 
@@ -332,6 +308,10 @@ class NullMeter:
         """Return an empty reading."""
         return Reading(None, None, 0.0)
 
+    def lives(self) -> tuple[Life, ...]:
+        """Return no segments."""
+        return ()
+
     def close(self, reason: str) -> None:
         """Do nothing."""
 
@@ -340,61 +320,6 @@ class NullMeter:
         return summarize(())
 
 
-def open_meter(
-    settings: Settings,
-    run_directory: Path,
-    country: str | None = None,
-    region: str | None = None,
-    run_id: str = "",
-    *,
-    segment: int | None = None,
-    resumed_from_uj: Mapping[int, int] | None = None,
-    synchronize: Callable[[], None] | None = None,
-    source: PowerSource | None = None,
-) -> EnergyMeter:
-    """Open the meter of this node in a new segment of the run's journal, and start it in the background.
-
-    `country` and `region` are the command line's. `segment` counts the lives of the run over all nodes; None: the one
-    after those in the journals here. `resumed_from_uj` is `Reading.nodes_uj` of the checkpoint that is resumed from.
-    Raises FinetuneError for a place that the intensity tables do not have; nothing that measures
-    can fail the run.
-    """
-    intensity = resolve_intensity(settings, country, region)
-    node = node_rank(os.environ)
-    earlier = read_journal(run_directory)
-    notes: tuple[str, ...] = ()
-    interval_s = min(max(settings.measure_power_secs, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
-    if interval_s != settings.measure_power_secs:
-        notes = (f"measured every {interval_s:g} s, not {settings.measure_power_secs:g} s: 1 to 15 are possible",)
-    life = Life(
-        segment=max((life.segment for life in earlier), default=-1) + 1 if segment is None else segment,
-        node=node,
-        hostname=socket.gethostname(),
-        started_at=_now(),
-        carbon_intensity=intensity,
-        pue=settings.pue,
-        boot_id=boot_id(),
-        resumed_from_uj=resumed_from_uj,
-        notes=notes,
-    )
-    journal = Journal(journal_path(run_directory, node))
-    journal.open_segment(life, {"run_id": run_id, "pid": os.getpid(), "measure_power_secs": interval_s})
-    source = source or _codecarbon(settings, run_directory, run_id, intensity)
-    meter = EnergyMeter(source, journal, life, earlier=earlier, interval_s=interval_s, synchronize=synchronize)
-    return meter.start(background=True)
-
-
 def _expected(components: Iterable[Component], among: Container[str] = COMPONENTS) -> list[Component]:
     """Return the components that are there and can be read."""
     return [part for part in components if part.method not in (None, "absent") and part.name in among]
-
-
-def _codecarbon(settings: Settings, run_directory: Path, run_id: str, intensity: Intensity) -> PowerSource:
-    from finetune.emissions.tracker import CodecarbonSource
-
-    country = (intensity.location or "").partition("/")[0] or None
-    return CodecarbonSource(run_directory, run_id, intensity.g_per_kwh, country, settings.cpu_tdp_w)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

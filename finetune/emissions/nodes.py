@@ -1,10 +1,9 @@
 """What the first machine of a run keeps of the others: their journals, where they cannot write into its folder."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
-from finetune.emissions.journal import Journal, journal_path, read_journal
+from finetune.emissions.journal import Journal, journal_path, read_journal, timestamp
 from finetune.emissions.ledger import Life, merge
 
 
@@ -33,11 +32,10 @@ class Copies:
         journal = self._journals.get(key)
         if journal is None:
             journal = self._journals[key] = Journal(journal_path(self._directory, life.node))
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if known is None:
             journal.open_segment(life, {"copied": True})
         if life.components and (known is None or known.components != life.components):
             journal.components(life)
-        journal.tick(life, life.microseconds, now, sync=True)
+        journal.tick(life, life.microseconds, timestamp(), sync=True)
         if life.reason_ended is not None:
-            journal.end(life, now)
+            journal.end(life, timestamp())

@@ -14,7 +14,8 @@ from typing import Any
 from finetune import ranks
 from finetune.console import say
 from finetune.emissions.intensity import resolve_intensity
-from finetune.emissions.meter import EnergyMeter, NullMeter, open_meter
+from finetune.emissions.meter import EnergyMeter, NullMeter
+from finetune.emissions.opening import Segment, open_meter
 from finetune.errors import FinetuneError
 from finetune.recipe.load import dump_recipe, recipe_settings
 from finetune.recipe.schema import Recipe
@@ -135,7 +136,7 @@ def _open_meter(options: RunOptions, directory: Path, run: Run, resumed_from_uj:
         options.country,
         options.region,
         run.run_id,
-        resumed_from_uj=resumed_from_uj,
+        segment=Segment(resumed_from_uj=resumed_from_uj),
         synchronize=wait_for_device,
     )
 
