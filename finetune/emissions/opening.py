@@ -59,8 +59,8 @@ def open_meter(
 ) -> EnergyMeter:
     """Open the meter of this node in a new segment of the run's journal, and start it in the background.
 
-    `country` and `region` are the command line's. Raises FinetuneError for a place that the intensity tables do not have; nothing that measures
-    can fail the run.
+    `country` and `region` are the command line's. Raises FinetuneError for a place that the intensity tables do not
+    have; nothing that measures can fail the run.
     """
     intensity = resolve_intensity(settings, country, region)
     node = node_rank(os.environ)
