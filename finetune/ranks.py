@@ -154,6 +154,11 @@ def gather(value: T) -> list[T]:
     return values or []
 
 
+def everywhere(value: T) -> list[T]:
+    """Return the values of all ranks, by rank, on every rank."""
+    return broadcast(gather(value))
+
+
 def largest(value: int) -> int:
     """Return the largest of the ranks' numbers on every rank; with 0 and 1: whether any rank says yes."""
     return _reduced(value, "MAX")

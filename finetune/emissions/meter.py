@@ -33,15 +33,19 @@ SILENT_AFTER_S = 10.0
 class Reading:
     """What a run has spent so far, over all its segments; None where nothing is measured.
 
-    `microjoules` is this node's total, `nodes_uj` that of each node known here: store it in a checkpoint and give it
-    back to `open_meter` as `resumed_from_uj`, and the work that has to be repeated is shown on its own line.
+    `nodes_uj` are the microjoules of each node known here: store them in a checkpoint and give them back to `open_meter`
+    as `resumed_from_uj`, and the work that has to be repeated is shown on its own line.
     """
 
     energy_kwh: float | None
     emissions_g: float | None
     elapsed_s: float
-    microjoules: int = 0
     nodes_uj: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def microjoules(self) -> int:
+        """Return the energy of all nodes."""
+        return sum(self.nodes_uj.values())
 
 
 class EnergyMeter:
@@ -115,13 +119,11 @@ class EnergyMeter:
         self._border()
         lives = self._lives()
         known = is_measured(lives)
-        by_node = microjoules_by_node(lives)
         return Reading(
             total_microjoules(lives) / MICROJOULES_PER_KWH if known else None,
             emissions_g(lives) if known else None,
             sum(sum(life.microseconds.values()) for life in lives if life.node == self._life.node) / 1e6,
-            by_node.get(self._life.node, 0),
-            by_node,
+            microjoules_by_node(lives),
         )
 
     def lives(self) -> tuple[Life, ...]:
@@ -311,6 +313,9 @@ class NullMeter:
     def lives(self) -> tuple[Life, ...]:
         """Return no segments."""
         return ()
+
+    def hear(self, lives: Iterable[Life]) -> None:
+        """Do nothing."""
 
     def close(self, reason: str) -> None:
         """Do nothing."""

@@ -46,6 +46,11 @@ class Segment:
     resumed_from_uj: Mapping[int, int] | None = None
 
 
+def next_segment(run_directory: Path) -> int:
+    """Return the number of the life that begins after those in the journals of a run directory."""
+    return max((life.segment for life in read_journal(run_directory)), default=-1) + 1
+
+
 def open_meter(
     settings: Settings,
     run_directory: Path,
@@ -70,7 +75,7 @@ def open_meter(
     if interval_s != settings.measure_power_secs:
         notes = (f"measured every {interval_s:g} s, not {settings.measure_power_secs:g} s: 1 to 15 are possible",)
     life = Life(
-        segment=max((life.segment for life in earlier), default=-1) + 1 if segment.number is None else segment.number,
+        segment=next_segment(run_directory) if segment.number is None else segment.number,
         node=node,
         hostname=socket.gethostname(),
         started_at=timestamp(),

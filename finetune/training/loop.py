@@ -222,7 +222,7 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
     """Score the validation split, add a point to the timeline, and keep the weights when they are the best so far."""
     with session.phase("evaluate"):
         scores = validation_scores(prepared, session)
-    reading = session.meter.mark()
+    reading = session.mark()
     values = {name: entry["value"] for name, entry in scores.items()}
     point = {
         "step": progress.step,
@@ -250,7 +250,7 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
 def save(prepared: Prepared, progress: Progress, session: Session, border: dict[str, Any]) -> None:
     """Write a checkpoint of the last step border with its random state, and drop the oldest ones."""
     with session.phase("save"):
-        state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.meter.mark().nodes_uj}
+        state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.mark().nodes_uj}
         borders = ranks.gather(border)
         ranks.on_main(lambda: save_checkpoint(session.directory, progress.step, prepared.trainable, state, borders))
         if ranks.is_main():

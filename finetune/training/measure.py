@@ -79,13 +79,13 @@ def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str)
     rounds = -(-_INFERENCE_PASSES * len(batches) // ranks.size())
     order = itertools.islice(endless, ranks.rank(), rounds * ranks.size(), ranks.size())
     lengths, rows, tokens = numpy.asarray(split["length"]), 0, 0
-    before, began = session.meter.mark(), time.perf_counter()
+    before, began = session.mark(), time.perf_counter()
     for places, _ in predict_rows(predictor, split, order, session.check):
         rows, tokens = rows + len(places), tokens + int(lengths[places].sum())
         if ranks.largest(time.perf_counter() - began > _INFERENCE_SECONDS):
             break
     rows, tokens = ranks.total(rows), ranks.total(tokens)
-    after, seconds = session.meter.mark(), time.perf_counter() - began
+    after, seconds = session.mark(), time.perf_counter() - began
     if before.energy_kwh is None or after.energy_kwh is None:
         return None
     return {

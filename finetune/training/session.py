@@ -14,8 +14,8 @@ from typing import Any
 from finetune import ranks
 from finetune.console import say
 from finetune.emissions.intensity import resolve_intensity
-from finetune.emissions.meter import EnergyMeter, NullMeter
-from finetune.emissions.opening import Segment, open_meter
+from finetune.emissions.meter import EnergyMeter, NullMeter, Reading
+from finetune.emissions.opening import Segment, next_segment, open_meter
 from finetune.errors import FinetuneError
 from finetune.recipe.load import dump_recipe, recipe_settings
 from finetune.recipe.schema import Recipe
@@ -33,6 +33,7 @@ from finetune.runs.record import (
 from finetune.training.endings import agreed_ending
 from finetune.training.hardware import wait_for_device
 from finetune.training.interrupts import Interrupted, Interrupts
+from finetune.training.machines import Machines, meet
 from finetune.training.memory import explain_shortage
 from finetune.training.options import Resumption, RunOptions
 
@@ -47,6 +48,7 @@ class Session:
     run: Run
     meter: EnergyMeter | NullMeter
     interrupts: Interrupts
+    machines: Machines
     inference: dict[str, Any] = field(default_factory=dict)  # what the meter cannot know: the cost of an answer
     failed_in: str = ""  # the phase that an error came from
     _beat: float = 0.0
@@ -60,6 +62,11 @@ class Session:
         except BaseException:
             self.failed_in = self.failed_in or name
             raise
+
+    def mark(self) -> Reading:
+        """Measure now, on all machines; all ranks call it at the same place, and rank 0 gets the sum."""
+        self.machines.share_energy(self.meter)
+        return self.meter.mark()
 
     def write(self, **changes: Any) -> None:
         """Change fields of the run record and write it, with the energy so far."""
@@ -101,8 +108,9 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
             run = ranks.on_main(
                 lambda: replace(resumption.run, **_ALIVE) if resumption else _first_record(options, directory)
             )
+            machines = meet(directory)
             meter = _open_meter(options, directory, run, resumption.energy_uj if resumption else None)
-            session = Session(directory, run, meter, interrupts)
+            session = Session(directory, run, meter, interrupts, machines)
             try:
                 session.write()
                 yield session
@@ -126,8 +134,11 @@ def _claimed_directory(options: RunOptions, resumption: Resumption | None) -> Pa
     return directory
 
 
-def _open_meter(options: RunOptions, directory: Path, run: Run, resumed_from_uj: int | None) -> EnergyMeter | NullMeter:
+def _open_meter(
+    options: RunOptions, directory: Path, run: Run, resumed_from_uj: dict[int, int] | None
+) -> EnergyMeter | NullMeter:
     """Open one meter a machine: in its first process."""
+    number = ranks.on_main(lambda: next_segment(directory))
     if not ranks.is_local_main():
         return NullMeter()
     return open_meter(
@@ -136,7 +147,7 @@ def _open_meter(options: RunOptions, directory: Path, run: Run, resumed_from_uj:
         options.country,
         options.region,
         run.run_id,
-        segment=Segment(resumed_from_uj=resumed_from_uj),
+        segment=Segment(number, resumed_from_uj),
         synchronize=wait_for_device,
     )
 
@@ -184,11 +195,15 @@ def _ending(error: BaseException) -> tuple[str, str]:
 def _close_after_error(session: Session, status: str, reason: str) -> None:
     """Close a session that an error ended; a record that cannot be written must not hide that error."""
     try:
-        _close(session, status, reason)
+        session.meter.close(f"{status}: {reason}")
+        session.machines.read_what_they_left(session.meter)  # they may be gone: nobody is waited for
+        session.write(status=status, status_reason=reason, finished_at=utc_now())
     except OSError as error:
         say(f"the record of {session.run.run_id} could not be finished: {error}")
 
 
 def _close(session: Session, status: str, reason: str | None) -> None:
+    """End the life of a run in which all ranks are still in step."""
     session.meter.close(status if reason is None else f"{status}: {reason}")
+    session.machines.share_energy(session.meter)
     session.write(status=status, status_reason=reason, finished_at=utc_now())

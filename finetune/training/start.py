@@ -24,6 +24,7 @@ from finetune.runs.report import closing_panel
 from finetune.training.dry_run import describe_dry_run, dry_run
 from finetune.training.endings import together
 from finetune.training.interrupts import Interrupted
+from finetune.training.launched import check_launch
 from finetune.training.loop import run
 from finetune.training.options import Resumption, RunOptions
 from finetune.training.resume import find_resumable
@@ -72,6 +73,7 @@ class Result:
 
 def start(request: Request) -> Result:
     """Carry out a request; raises FinetuneError for everything that the user can mend."""
+    check_launch(os.environ)
     with together(None if request.dry_run else request.num_processes):
         options, resumption = ranks.on_main(lambda: _chosen(request))
         _go_offline_together()

@@ -346,7 +346,7 @@ def test_meter_adds_up_what_other_nodes_tell(make_meter, make_life, clock):
     told = first.mark()
     assert early.nodes_uj == {0: 1_000_000_000, 1: 1_000_000_000}
     assert told.nodes_uj == {0: 1_500_000_000, 1: 1_500_000_000}
-    assert told.microjoules == 1_500_000_000
+    assert told.microjoules == 3_000_000_000
     assert told.energy_kwh * KWH == pytest.approx(3e9)
     # Its own lives are not learnt from others, and an older account changes nothing.
     first.hear([make_life(0, 0), make_life(0, 1)])

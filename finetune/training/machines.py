@@ -1,0 +1,58 @@
+"""The machines of a run: one meter each, one record of them all, and one folder or several.
+
+Every machine has the run directory under the same path. Where they share a file system it is one folder; where they do
+not, rank 0's is the run, and those of the others hold their own energy journals only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from finetune import ranks
+from finetune.emissions.host import node_rank
+from finetune.emissions.journal import read_journal
+from finetune.emissions.meter import EnergyMeter, NullMeter
+from finetune.emissions.nodes import Copies
+from finetune.runs.liveness import FILE_NAME
+
+
+@dataclass
+class Machines:
+    """What rank 0 has to know of the other machines; `apart` are those that have a folder of their own."""
+
+    directory: Path
+    count: int = 1
+    apart: frozenset[int] = frozenset()
+    _copies: Copies | None = field(default=None, repr=False)
+
+    def share_energy(self, meter: EnergyMeter | NullMeter) -> None:
+        """Tell rank 0 what every machine has spent; all ranks call it at the same place of the run."""
+        if self.count == 1:
+            return
+        told = list(chain.from_iterable(ranks.gather(meter.lives())))
+        meter.hear(told)
+        if self.apart and ranks.is_main():
+            self._copies = self._copies or Copies(self.directory)
+            self._copies.keep(life for life in told if life.node in self.apart)
+
+    def read_what_they_left(self, meter: EnergyMeter | NullMeter) -> None:
+        """Let rank 0 take over the journals that other machines wrote into the shared folder until they died."""
+        if self.count > 1 and ranks.is_main():
+            meter.hear(read_journal(self.directory))
+
+
+def meet(directory: Path) -> Machines:
+    """Make the run directory on every machine and tell which of them share it; all ranks call it."""
+    count = len(set(ranks.everywhere(node_rank(os.environ))))
+    if count == 1:
+        return Machines(directory)
+    sign = directory / FILE_NAME  # written by rank 0, and of each process and moment different
+    seen = ranks.on_main(lambda: sign.read_text(encoding="utf-8"))
+    if ranks.is_local_main():
+        directory.mkdir(parents=True, exist_ok=True)
+    is_apart = ranks.is_local_main() and not (sign.is_file() and sign.read_text(encoding="utf-8") == seen)
+    answers = ranks.everywhere((node_rank(os.environ), is_apart))
+    return Machines(directory, count, frozenset(node for node, says_so in answers if says_so))
