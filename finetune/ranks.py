@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from finetune.errors import FinetuneError
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 _ENDED = "finetune/ended"
 _POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 600
 
 
 class OtherRankFailed(FinetuneError):
@@ -97,13 +99,14 @@ def joined(asked: int | None = None) -> Iterator[None]:
             f"{plural(torch.cuda.device_count(), 'GPU')}",
             "Start one process a GPU; to train on processors, hide the GPUs: CUDA_VISIBLE_DEVICES=",
         )
+    patience = _patience()
     if on_gpu:
         torch.cuda.set_device(_number("LOCAL_RANK", 0))
     try:
         store, *_ = next(iter(rendezvous("env://")))
         # Accelerate takes a group that is there as it is. Tensors on processors always go over gloo.
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        distributed.init_process_group(backend, store=store, rank=rank(), world_size=size())
+        distributed.init_process_group(backend, store=store, rank=rank(), world_size=size(), timeout=patience)
     except (ValueError, RuntimeError) as error:
         raise FinetuneError(
             f"{size()} processes were started (WORLD_SIZE), but they did not meet: {str(error).splitlines()[0]}",
@@ -116,6 +119,18 @@ def joined(asked: int | None = None) -> Iterator[None]:
         _joined = None
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _patience() -> timedelta:
+    """Return how long a rank waits for another before the run counts as broken.
+
+    A process that is killed is noticed at once; this is for a machine that falls silent. It must be longer than what
+    rank 0 does alone, such as writing a checkpoint.
+    """
+    stated = os.environ.get("FINETUNE_TIMEOUT_S", "").strip() or str(_PATIENCE_SECONDS)
+    if not stated.isdigit() or int(stated) == 0:
+        raise FinetuneError(f"FINETUNE_TIMEOUT_S: found {stated!r}, expected a number of seconds", "Leave it out: 600.")
+    return timedelta(seconds=int(stated))
 
 
 def check_size(asked: int | None) -> None:

@@ -33,8 +33,8 @@ SILENT_AFTER_S = 10.0
 class Reading:
     """What a run has spent so far, over all its segments; None where nothing is measured.
 
-    `nodes_uj` are the microjoules of each node known here: store them in a checkpoint and give them back to `open_meter`
-    as `resumed_from_uj`, and the work that has to be repeated is shown on its own line.
+    `nodes_uj` are the microjoules of each node known here: store them in a checkpoint and give them back to
+    `open_meter` as `resumed_from_uj`, and the work that has to be repeated is shown on its own line.
     """
 
     energy_kwh: float | None

@@ -89,11 +89,13 @@ def save_best(run_directory: Path, step: int, model: torch.nn.Module) -> None:
 
 def load_best(run_directory: Path, model: torch.nn.Module) -> None:
     """Put the weights of the best evaluation into the model."""
-    # Killed between the two renames of save_best, the former best still lies under best.old.
-    folder = next(
-        path for name in (BEST, "best.old") if (path := run_directory / FOLDER / name / _STATE).exists()
-    ).parent
+    folder = next(path for path in best_folders(run_directory) if (path / _STATE).exists())
     _load_weights(model, folder / "model.safetensors")
+
+
+def best_folders(run_directory: Path) -> tuple[Path, ...]:
+    """Return where the best weights lie: killed between the two renames of save_best, they are still in the second."""
+    return run_directory / FOLDER / BEST, run_directory / FOLDER / "best.old"
 
 
 def newest_checkpoint(run_directory: Path) -> Path | None:

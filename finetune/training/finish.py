@@ -18,6 +18,7 @@ from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
 from finetune.training.sections import training_section
 from finetune.training.session import Session
+from finetune.training.sharding import gathered_model
 
 
 def finish(prepared: Prepared, progress: Progress, session: Session, reason: str | None) -> None:
@@ -32,7 +33,8 @@ def finish(prepared: Prepared, progress: Progress, session: Session, reason: str
     with session.phase("other"):
         inference = energy_per_1000_predictions(prepared, session, reported_split(prepared))
     with session.phase("save"):
-        ranks.on_main(lambda: save_model(prepared, session.directory))
+        whole = gathered_model(prepared.bare_model, prepared.frame)
+        ranks.on_main(lambda: save_model(prepared, whole, session.directory))
     session.inference = inference or {}
     split, main = reported_split(prepared), prepared.metric_names[0]
     session.write(
@@ -48,7 +50,8 @@ def finish(prepared: Prepared, progress: Progress, session: Session, reason: str
         timeline=tuple(progress.timeline),
         training=training_section(prepared, progress),
     )
-    prepared.accelerator.end_training()
+    for tracker in prepared.accelerator.trackers:  # end_training() would part the ranks, which have a record to finish
+        tracker.finish()
 
 
 def write_predictions(directory: Path, split: str, evaluation: Evaluation, labels: LabelScheme) -> None:
@@ -60,11 +63,11 @@ def write_predictions(directory: Path, split: str, evaluation: Evaluation, label
     write_atomically(directory / f"predictions-{split}.jsonl", "".join(lines))
 
 
-def save_model(prepared: Prepared, directory: Path) -> None:
+def save_model(prepared: Prepared, model: Any, directory: Path) -> None:
     """Write model/ (safetensors weights, configuration, tokenizer) whole or not at all."""
     target, building = directory / "model", directory / "model.tmp"
     shutil.rmtree(building, ignore_errors=True)
-    prepared.bare_model.save_pretrained(building)
+    model.save_pretrained(building)
     prepared.checkpoint.tokenizer.save_pretrained(building)
     for path in building.glob("*.safetensors"):
         make_readable(path)

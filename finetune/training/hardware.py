@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finetune import ranks
 from finetune.errors import FinetuneError
 from finetune.text import join_words
+from finetune.training.launched import wants_sharding
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -80,8 +81,11 @@ def start_accelerator(precision: str, report_to: list[str], directory: str) -> A
     Accelerate keeps its state in singletons; they are reset so that a second run in this process (a test, a
     sweep) is not bound to the first one's precision.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    import os
+
+    from accelerate import Accelerator, DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
     from accelerate.state import AcceleratorState, GradientState
+    from accelerate.utils import DistributedType
 
     AcceleratorState._reset_state()
     GradientState._reset_state()
@@ -95,6 +99,12 @@ def start_accelerator(precision: str, report_to: list[str], directory: str) -> A
         # transformers are constants, and exchanging them would have every rank wait at each forward pass.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
     )
+    if wants_sharding(os.environ) and accelerator.distributed_type == DistributedType.MULTI_CPU:
+        # Accelerate overlooks FSDP on processors; torch can do it there as well.
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+        if precision != "no":
+            accelerator.state.fsdp_plugin.set_mixed_precision(precision)
+        accelerator.state.distributed_type = DistributedType.FSDP
     if accelerator.num_processes != ranks.size():
         started = "1 process was" if ranks.size() == 1 else f"{ranks.size()} processes were"
         raise FinetuneError(

@@ -16,7 +16,7 @@ from finetune.data.batching import collate, epoch_batches, micro_batches
 from finetune.errors import FinetuneError
 from finetune.runs.record import Run
 from finetune.text import plural
-from finetune.training.checkpoints import drop_old_checkpoints, load_best, save_best, save_checkpoint
+from finetune.training.checkpoints import best_folders, drop_old_checkpoints, load_best, save_best, save_checkpoint
 from finetune.training.finish import finish, write_card
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
@@ -27,6 +27,7 @@ from finetune.training.random_state import take_random_state
 from finetune.training.resume import identity, resume_into
 from finetune.training.sections import first_sections, training_section
 from finetune.training.session import Session, open_session
+from finetune.training.sharding import gathered, gathered_model, to_be_filled
 from finetune.training.stopping import stop_reason
 from finetune.training.trackers import open_trackers
 
@@ -47,13 +48,13 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
         if not session.run.baselines:
             with phase("baseline"):
                 session.write(baselines=baseline_scores(prepared, session))
-        progress = resume_into(prepared, resumption) if resumption else Progress()
+        progress = resume_into(prepared, resumption, session.machines) if resumption else Progress()
         with session.interrupts.deferred():
             with phase("train"):
                 reason = fit(prepared, progress, session)
             try:
                 if recipe.training.load_best_model_at_end and progress.best_step not in (None, progress.step):
-                    load_best(session.directory, prepared.bare_model)
+                    put_best_back(prepared, session)
                 finish(prepared, progress, session, reason)
             except Interrupted:
                 # No step is left: the weights that are loaded now are those with which the resumed run will finish.
@@ -243,8 +244,18 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
     is_best = progress.add_evaluation(values[prepared.best_metric], better(prepared))
     if is_best and prepared.recipe.training.load_best_model_at_end:
         with session.phase("save"):
-            ranks.on_main(lambda: save_best(session.directory, progress.step, prepared.bare_model))
+            whole = gathered_model(prepared.bare_model, prepared.frame)
+            ranks.on_main(lambda: save_best(session.directory, progress.step, whole))
     session.write(timeline=tuple(progress.timeline), training=training_section(prepared, progress))
+
+
+def put_best_back(prepared: Prepared, session: Session) -> None:
+    """Give the model the weights of the best evaluation."""
+    with (
+        session.machines.at_hand(*best_folders(session.directory)),
+        to_be_filled(prepared.trainable, prepared.frame) as whole,
+    ):
+        load_best(session.directory, whole.model)
 
 
 def save(prepared: Prepared, progress: Progress, session: Session, border: dict[str, Any]) -> None:
@@ -252,6 +263,7 @@ def save(prepared: Prepared, progress: Progress, session: Session, border: dict[
     with session.phase("save"):
         state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.mark().nodes_uj}
         borders = ranks.gather(border)
-        ranks.on_main(lambda: save_checkpoint(session.directory, progress.step, prepared.trainable, state, borders))
+        whole = gathered(prepared.trainable, prepared.frame)
+        ranks.on_main(lambda: save_checkpoint(session.directory, progress.step, whole, state, borders))
         if ranks.is_main():
             drop_old_checkpoints(session.directory, prepared.recipe.training.save_total_limit)

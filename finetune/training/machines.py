@@ -7,6 +7,9 @@ not, rank 0's is the run, and those of the others hold their own energy journals
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,6 +20,8 @@ from finetune.emissions.journal import read_journal
 from finetune.emissions.meter import EnergyMeter, NullMeter
 from finetune.emissions.nodes import Copies
 from finetune.runs.liveness import FILE_NAME
+
+_PIECE_BYTES = 32 * 2**20
 
 
 @dataclass
@@ -38,10 +43,50 @@ class Machines:
             self._copies = self._copies or Copies(self.directory)
             self._copies.keep(life for life in told if life.node in self.apart)
 
+    @contextmanager
+    def at_hand(self, *folders: Path) -> Iterator[None]:
+        """Have folders that rank 0 has, under the same path on every machine; all ranks call it.
+
+        Machines apart from rank 0's get a copy, which is taken away again afterwards.
+        """
+        if not self.apart:
+            yield
+            return
+        gets_copies = ranks.is_local_main() and node_rank(os.environ) in self.apart
+        pieces = _pieces(folders) if ranks.is_main() else iter(())
+        while (piece := ranks.broadcast(next(pieces, None))) is not None:
+            folder, name, content = piece
+            if gets_copies:
+                part = _under_way(folder) / name
+                part.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("ab") as file:
+                    file.write(content)
+        arrived = [folder for folder in folders if gets_copies and _under_way(folder).is_dir()]
+        for folder in arrived:  # never half a checkpoint under a checkpoint's name
+            _under_way(folder).rename(folder)
+        ranks.everywhere(None)
+        yield
+        ranks.everywhere(None)
+        for folder in arrived:
+            shutil.rmtree(folder)
+
     def read_what_they_left(self, meter: EnergyMeter | NullMeter) -> None:
         """Let rank 0 take over the journals that other machines wrote into the shared folder until they died."""
         if self.count > 1 and ranks.is_main():
             meter.hear(read_journal(self.directory))
+
+
+def _under_way(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.tmp")
+
+
+def _pieces(folders: Iterable[Path]) -> Iterator[tuple[Path, str, bytes]]:
+    """Yield the files of folders, piece by piece, as (folder, name, content)."""
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            with path.open("rb") as file:
+                while content := file.read(_PIECE_BYTES):
+                    yield folder, path.name, content
 
 
 def meet(directory: Path) -> Machines:

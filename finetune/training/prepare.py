@@ -27,11 +27,11 @@ from finetune.training.hardware import (
     describe_hardware,
     pick_device,
     start_accelerator,
-    wrap_model,
 )
-from finetune.training.optimization import build_optimizer, build_schedule
+from finetune.training.optimization import build_schedule
 from finetune.training.plan import Plan, make_plan
 from finetune.training.random_state import seed_everything, seed_rank
+from finetune.training.sharding import distribute
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -60,6 +60,7 @@ class Prepared:
     best_metric: str
     class_weights: Any
     notes: tuple[str, ...]
+    frame: Any = None  # of a model that FSDP has cut up
 
     @property
     def labels(self) -> LabelScheme:
@@ -125,9 +126,8 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         if recipe.training.torch_compile:
             model.compile()
         plan = make_plan(recipe.training, len(encoded.splits["train"]), ranks.size())
-        model = wrap_model(accelerator, model)
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
-        optimizer = accelerator.prepare_optimizer(build_optimizer(model, recipe.training))
+        model, optimizer, frame = distribute(accelerator, model, recipe.training)
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
     return Prepared(
         recipe=recipe,
@@ -147,6 +147,7 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         best_metric=best_metric,
         class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
         notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes),
+        frame=frame,
     )
 
 

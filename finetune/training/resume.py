@@ -15,11 +15,13 @@ from finetune.recipe.load import load_recipe
 from finetune.recipe.schema import Recipe
 from finetune.runs.record import Run, find_run, is_alive, list_runs, read_run, write_atomically
 from finetune.training.checkpoints import load_checkpoint, newest_checkpoint, read_state
+from finetune.training.machines import Machines
 from finetune.training.options import Resumption
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
 from finetune.training.random_state import restore_random_state
 from finetune.training.session import recipe_as_recorded
+from finetune.training.sharding import to_be_filled
 
 _UNFINISHED = ("interrupted", "failed", "running")
 
@@ -111,7 +113,7 @@ _EXPLAINED = {
 }
 
 
-def resume_into(prepared: Prepared, resumption: Resumption) -> Progress:
+def resume_into(prepared: Prepared, resumption: Resumption, machines: Machines) -> Progress:
     """Restore the newest checkpoint into the prepared objects and return how far it had come.
 
     Raises FinetuneError when data, model or hardware are not what the checkpoint was written with.
@@ -128,7 +130,8 @@ def resume_into(prepared: Prepared, resumption: Resumption) -> Progress:
             + "; ".join(f"{_EXPLAINED[key]} ({resumption.state.get(key)} then, {here[key]} now)" for key in differs),
             "Bring back what it was started with, or start a new run without --resume.",
         )
-    random_state = load_checkpoint(resumption.checkpoint, prepared.trainable, ranks.rank())
+    with machines.at_hand(resumption.checkpoint), to_be_filled(prepared.trainable, prepared.frame) as whole:
+        random_state = load_checkpoint(resumption.checkpoint, whole, ranks.rank())
     progress = Progress(**resumption.state["progress"])
     _cut_log(resumption.directory, progress.step)
     restore_random_state(random_state)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 240
+EXACT = {"logging_steps": 1, "mixed_precision": "no"}
 _numbers = itertools.count()
 
 
@@ -175,7 +176,7 @@ def main() -> int:
             "task": "text-classification",
             "model": {"name_or_path": str(tiny.make_checkpoint("bert", root / "checkpoint"))},
             "dataset": {"path": str(root / "data")},
-            "training": {"per_device_train_batch_size": 8, "learning_rate": 5e-3, "logging_steps": 1},
+            "training": {"per_device_train_batch_size": 8, "learning_rate": 5e-3, **EXACT},
             "emissions": {"country_iso_code": "BRA"},
         }
         (root / "toy.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
@@ -188,8 +189,10 @@ def main() -> int:
             cwd=REPOSITORY,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         )
+        began = time.monotonic()
         with TwoHosts(root / "two") as hosts:
             ended = finish(hosts.start(root / "toy.yaml", f"output_dir={root / 'two'}"))
+        print(f"two hosts: {time.monotonic() - began:.0f} s")
         for code, said in ended:
             print(f"exit code {code}\n{said}")
         if alone.returncode or any(code for code, _ in ended):
