@@ -20,6 +20,7 @@ from finetune.recipe.metric_names import short_metric
 from finetune.recipe.schema import Recipe
 from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
+from finetune.training.features import Frozen, find_frozen
 from finetune.training.hardware import Hardware, choose_precision, describe_hardware, pick_device, start_accelerator
 from finetune.training.optimization import build_optimizer, build_schedule
 from finetune.training.plan import Plan, make_plan
@@ -51,6 +52,7 @@ class Prepared:
     metric_names: tuple[str, ...]
     best_metric: str
     class_weights: Any
+    frozen: Frozen
     notes: tuple[str, ...]
 
     @property
@@ -117,6 +119,14 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
             model.compile()
         plan = make_plan(recipe.training, len(encoded.splits["train"]), accelerator.num_processes)
         model = accelerator.prepare_model(model)
+        frozen, frozen_notes = find_frozen(
+            accelerator.unwrap_model(model),
+            recipe,
+            encoded.splits["train"],
+            checkpoint.tokenizer,
+            max_length,
+            accelerator,
+        )
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
         optimizer = accelerator.prepare_optimizer(build_optimizer(model, recipe.training))
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
@@ -137,7 +147,8 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         metric_names=metric_names,
         best_metric=best_metric,
         class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
-        notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes),
+        frozen=frozen,
+        notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes, *frozen_notes),
     )
 
 
