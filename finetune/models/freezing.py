@@ -54,19 +54,24 @@ def _outermost_lists(module: Any) -> list[Any]:
 
 
 def frozen_modules(model: Any, what: str | int) -> tuple[Any, ...]:
-    """Return the largest modules that are frozen as a whole, those inside them left out.
+    """Return the largest modules that `freeze` froze as a whole, those inside them left out.
 
     They stay in evaluation mode while the rest trains: dropout in weights that never change would only add noise, and
     what they compute for a row is then the same in every epoch.
     """
-    return () if what == "none" else tuple(_wholly_frozen(model.base_model))
+    if what in ("none", "backbone"):
+        return () if what == "none" else (model.base_model,)
+    upper = layers_of(model.base_model)[what if isinstance(what, int) else 0 :]
+    return tuple(_wholly_frozen(model.base_model, {id(layer) for layer in upper}))
 
 
-def _wholly_frozen(module: Any) -> list[Any]:
+def _wholly_frozen(module: Any, trained: set[int]) -> list[Any]:
+    if id(module) in trained:
+        return []
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         return [module]
-    return [found for child in module.children() for found in _wholly_frozen(child)]
+    return [found for child in module.children() for found in _wholly_frozen(child, trained)]
 
 
 def _after_layers(backbone: Any, layers: list[Any]) -> list[torch.nn.Parameter]:
