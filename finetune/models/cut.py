@@ -243,7 +243,7 @@ def _mixed(logits: Any) -> Any:
 
 
 def _from_single_rows(cut: Cut, rows: Sequence[Mapping[str, Any]], batch: Mapping[str, Any]) -> Any:
-    """Return the logits of a padded batch from the states of its rows, each computed without padding."""
+    """Return the logits of a padded batch from the states of its rows, each computed in a batch of its own."""
     import torch
 
     singles = [read_states(cut, row, _plain_call) for row in rows]
@@ -251,7 +251,8 @@ def _from_single_rows(cut: Cut, rows: Sequence[Mapping[str, Any]], batch: Mappin
         states = States(*(torch.cat([getattr(single, name) for single in singles]) for name in ("values", "tokens")))
     else:
         real = batch["attention_mask"].bool()
-        flat = torch.cat([single.values[0] for single in singles])
+        pairs = zip(singles, rows, strict=True)
+        flat = torch.cat([single.values[row["attention_mask"].bool()] for single, row in pairs])
         values = flat.new_zeros((*real.shape, flat.shape[-1]))
         values[real] = flat
         states = States(values)

@@ -59,6 +59,7 @@ class Frozen:
     A split whose states cannot be kept is recorded as None and computed anew in every epoch.
     """
 
+    model: Any  # bare
     modules: tuple[Any, ...] = ()
     cut: Cut | None = None
     records: dict[str, Record | None] = field(default_factory=dict)
@@ -72,8 +73,9 @@ def find_frozen(
 
     what = recipe.model.freeze
     modules = frozen_modules(model, what)
+    model.eval()  # from scratch it comes in training mode, which `start_training_mode` would take for its own work
     if what in ("none", "embeddings"):
-        return Frozen(modules), ()
+        return Frozen(model, modules), ()
     try:
         if recipe.training.torch_compile:
             raise NoCutError("the model is compiled as a whole (training.torch_compile)")
@@ -86,13 +88,15 @@ def find_frozen(
         ]
         cut = find_cut(model, what, batches[:-1], batches[-1])
     except NoCutError as reason:
-        return Frozen(modules), (f"the frozen part is computed anew in every epoch: {reason}",)
-    return Frozen(modules, cut), ("the frozen part runs without dropout; it is computed once for each row and kept",)
+        return Frozen(model, modules), (f"the frozen part is computed anew in every epoch: {reason}",)
+    return Frozen(model, modules, cut), (
+        "the frozen part runs without dropout; it is computed once for each row and kept",
+    )
 
 
 def start_training_mode(prepared: Prepared) -> None:
     """Put the model into training mode, its frozen modules into evaluation mode."""
-    if prepared.model.training:
+    if prepared.frozen.model.training:
         return
     prepared.model.train()
     for module in prepared.frozen.modules:

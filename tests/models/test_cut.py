@@ -93,6 +93,19 @@ def test_cut_inside_t5_is_refused_as_its_layers_share_positions(checkpoints):
         cut_of(model, tokenizer, 1)
 
 
+def test_cut_may_be_probed_with_padded_rows(checkpoints):
+    """For a GPU a row is padded to a multiple of 8."""
+    for freeze in (1, "backbone"):
+        model, tokenizer = built(checkpoints("gpt2"), freeze)
+        singles, batch = batches(tokenizer)
+        fill = {"input_ids": tokenizer.pad_token_id}
+        padded = [
+            {name: torch.nn.functional.pad(tensor, (0, 5), value=fill.get(name, 0)) for name, tensor in single.items()}
+            for single in singles
+        ]
+        assert find_cut(model, freeze, padded, batch).modules
+
+
 def test_cut_beyond_the_encoder_is_refused(checkpoints):
     model, tokenizer = built(checkpoints("bart"), 3)
     with pytest.raises(NoCutError, match="reads more than the states"):

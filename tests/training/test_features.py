@@ -200,13 +200,18 @@ def test_frozen_part_runs_without_dropout(toy_recipe, finetune, monkeypatch):
         return step(prepared, batch)
 
     monkeypatch.setattr(loop, "logits_of", seen)
-    for freeze, expected in (
-        ("none", (True, True, True)),
-        ("embeddings", (False, True, True)),
-        (1, (False, False, True)),
+    for init, freeze, expected in (
+        ("pretrained", "none", (True, True, True)),
+        ("pretrained", "embeddings", (False, True, True)),
+        ("pretrained", 1, (False, False, True)),
+        ("scratch", "embeddings", (False, True, True)),
     ):
         modes.clear()
-        code, _, err = finetune("run", toy_recipe(model={"freeze": freeze}, training={"max_steps": 2}))
+        # Without a baseline nothing has put the model into evaluation mode before the first step.
+        recipe = toy_recipe(
+            model={"init": init, "freeze": freeze}, training={"max_steps": 2}, evaluation={"baselines": ["majority"]}
+        )
+        code, _, err = finetune("run", recipe)
         assert code == 0, err
         assert set(modes) == {expected}
 
