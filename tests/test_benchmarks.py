@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import banking77, pairs, publishing, startup
+from benchmarks import banking77, features, pairs, publishing, startup
 from benchmarks.__main__ import parse
 from benchmarks.banking77 import Outcome, Settings
 from benchmarks.machine import Timing, machine_words, timed
@@ -135,6 +135,43 @@ def test_benchmarks_startup_recipe_has_three_mistakes(tmp_path: Path) -> None:
     assert len(check_recipe(path).problems) == 3
 
 
+def test_benchmarks_features_recipe_loads_with_a_frozen_backbone(tmp_path: Path) -> None:
+    from finetune.recipe.load import load_recipe
+
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    for data in (None, tmp_path):
+        path = tmp_path / "features.json"
+        path.write_text(features.recipe_text(data, 7, tmp_path))
+        recipe = load_recipe(path).recipe
+        assert (recipe.model.freeze, recipe.training.num_train_epochs) == ("backbone", 7)
+
+
+def test_benchmarks_features_table_shows_medians_and_ratios(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- features: begin -->\n<!-- features: end -->\n")
+    monkeypatch.setattr(publishing, "README", readme)
+    monkeypatch.setattr(publishing, "RESULTS", tmp_path / "results")
+    turns: list[tuple[str, int]] = []
+
+    def fake(way: str, epochs: int, recipe: Path) -> features.Outcome:
+        turns.append((way, epochs))
+        seconds = 10.0 if way == "kept" else 10.0 * epochs
+        return features.Outcome(way, epochs, 640, seconds, seconds, seconds + 20, 0.1, 1.5, 0.75)
+
+    monkeypatch.setattr(features, "_measured", fake)
+    features.run()
+    assert turns == [(way, epochs) for epochs in (3, 10) for way in ("kept", "anew", "anew", "kept")]
+    text = readme.read_text()
+    assert "| anew, 3 epochs | 30.0 | 30.0 | 50.0 | 1.5000 | 0.7500 |" in text
+    assert "| **anew ÷ kept, 3 epochs** | 3.00 | 3.00 | 1.67 | goal 2.5 |  |" in text
+    assert "| **anew ÷ kept, 10 epochs** | 10.00 | 10.00 | 4.00 | goal 7 |  |" in text
+    assert "640 training rows of shop_messages" in text
+    assert capsys.readouterr().out.strip() in text
+
+
 def test_benchmarks_replace_between_markers() -> None:
     text = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n"
     assert publishing.replace_between_markers(text, "x", "new") == text.replace("old", "new")
@@ -144,7 +181,7 @@ def test_benchmarks_replace_between_markers() -> None:
 
 def test_benchmarks_readme_has_the_markers() -> None:
     text = publishing.README.read_text(encoding="utf-8")
-    for name in ("startup", "banking77"):
+    for name in ("startup", "banking77", "features"):
         assert "fresh table" in publishing.replace_between_markers(text, name, "fresh table")
 
 

@@ -38,7 +38,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model ready to be asked, with what its forward path needs."""
+    """A model ready to be asked, with what its forward path needs.
+
+    recorded: takes places in the split and gives their logits, when the frozen part of the forward path is on record.
+    """
 
     model: torch.nn.Module
     tokenizer: Any
@@ -48,6 +51,7 @@ class Predictor:
     batch_size: int
     device: Any
     autocast: Callable[[], Any]
+    recorded: Callable[[Any], Any] | None = None
 
     def logits(self, rows: dict[str, list[Any]]) -> Any:
         """Return the head's output for a batch of encoded rows (rows × labels, float32, on the CPU)."""
@@ -70,7 +74,7 @@ def predict_rows(
     tokens = split.select_columns([name for name in _TOKEN_COLUMNS if name in split.column_names])
     for places in batches:
         check()
-        yield places, predictor.logits(tokens[places])
+        yield places, predictor.recorded(places) if predictor.recorded else predictor.logits(tokens[places])
 
 
 _TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")

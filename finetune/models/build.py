@@ -1,4 +1,4 @@
-"""Build the tokenizer and the model of a recipe: from a checkpoint or from scratch, and what of it is frozen."""
+"""Build the tokenizer and the model of a recipe: from a checkpoint or from scratch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from finetune.console import someone_watches
 from finetune.errors import FinetuneError
 from finetune.models.architecture import max_positions, transformer_kind
+from finetune.models.freezing import freeze
 from finetune.package_paths import is_package_path, resolve_package_path
 
 if TYPE_CHECKING:
-    import torch
-
     from finetune.recipe.schema import Model as ModelSettings
     from finetune.tasks import LabelScheme, Task
 
@@ -177,49 +176,6 @@ def _load_weights(
     )
     words = ", ".join(new[:4]) + (f" and {len(new) - 4} more" if len(new) > 4 else "")
     return model, (f"new weights, not in the checkpoint ({100 * share:.2g} % of the model): {words}",)
-
-
-def freeze(model: Any, what: str | int) -> None:
-    """Stop training the embeddings, the whole backbone, or the embeddings and the given number of lower layers.
-
-    Raises FinetuneError when the model has fewer layers than asked.
-    """
-    if what == "none":
-        return
-    backbone = model.base_model
-    if what == "backbone":
-        backbone.requires_grad_(False)
-        return
-    layers = _layers(backbone)
-    count = what if isinstance(what, int) else 0
-    if count > len(layers):
-        raise FinetuneError(
-            f"model.freeze: {count} layers asked, {type(model).__name__} has {len(layers)}",
-            f"Set model.freeze to {len(layers)} or less, to embeddings, or to backbone.",
-        )
-    upper = {id(parameter) for layer in layers[count:] for parameter in layer.parameters()}
-    kept = {id(parameter) for parameter in _after_layers(backbone, layers)} | upper
-    for parameter in backbone.parameters():
-        if id(parameter) not in kept:
-            parameter.requires_grad_(False)
-
-
-def _layers(backbone: Any) -> list[Any]:
-    """Return the transformer layers from the bottom up: the longest ModuleList (encoder's first, then decoder's)."""
-    from torch import nn
-
-    lists = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
-    deepest = max((len(found) for found in lists), default=0)
-    return [layer for found in lists if len(found) == deepest for layer in found]
-
-
-def _after_layers(backbone: Any, layers: list[Any]) -> list[torch.nn.Parameter]:
-    """Return what comes after the layers (pooler, final norm): it stays trainable, as it reads what they write."""
-    inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    names = [(name, parameter) for name, parameter in backbone.named_parameters() if id(parameter) not in inside]
-    return [
-        parameter for name, parameter in names if "embed" not in name and not name.startswith(("wte", "wpe", "shared"))
-    ]
 
 
 def _not_loaded(reference: str, error: Exception, revision: str | None = None) -> FinetuneError:

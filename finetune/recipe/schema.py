@@ -74,7 +74,8 @@ class Model(Section):
         default="none",
         description=(
             "What is not trained: none, embeddings, backbone (all but the head), or a number: the "
-            "embeddings and that many lower layers."
+            "embeddings and that many lower layers. What is frozen runs without dropout; of a backbone or lower layers "
+            "the output is computed once for each row."
         ),
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

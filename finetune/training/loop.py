@@ -12,11 +12,12 @@ from typing import Any
 from finetune import ranks
 from finetune.console import progress as show_progress
 from finetune.console import say
-from finetune.data.batching import collate, epoch_batches, micro_batches
+from finetune.data.batching import epoch_batches, micro_batches
 from finetune.errors import FinetuneError
 from finetune.runs.record import Run
 from finetune.text import plural
 from finetune.training.checkpoints import best_folders, drop_old_checkpoints, load_best, save_best, save_checkpoint
+from finetune.training.features import load_batch, logits_of, record, start_training_mode
 from finetune.training.finish import finish, write_card
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
@@ -92,6 +93,7 @@ def fit(prepared: Prepared, progress: Progress, session: Session) -> str | None:
             reason = stop_reason(progress, training) if progress.step else None
             if reason:
                 return reason
+            progress.train_runtime_s += record(prepared, session, "train")
             for step in optimizer_steps(prepared, progress.step, session):
                 progress.add_step(step.loss, step.rows, step.tokens)
                 progress.train_runtime_s += step.duration_s
@@ -130,53 +132,47 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
     cutting a batch gives the same update.
     """
     accelerator, model, training = prepared.accelerator, prepared.model, prepared.recipe.training
-    for step, batch in global_batches(prepared, start):
+    optimized = {id(parameter) for group in prepared.optimizer.param_groups for parameter in group["params"]}
+    trained = [parameter for parameter in model.parameters() if id(parameter) in optimized]
+    for step, batch, tokens in global_batches(prepared, start):
         began = time.perf_counter()
-        model.train()
         micros = [
-            (load_rows(prepared, rows), counts)
+            (load_batch(prepared, "train", prepared.train_rows, rows), counts)
             for rows, counts in micro_batches(batch, training.per_device_train_batch_size, ranks.rank(), ranks.size())
         ]
+        start_training_mode(prepared)
         weight = accelerator.reduce(sum(loss_weight(prepared, micro) * counts for micro, counts in micros))
         loss_sum = 0.0
         for index, (micro, counts) in enumerate(micros):
             waits = accelerator.no_sync(model) if index < len(micros) - 1 else nullcontext()
             with waits:
-                labels = micro["labels"]
-                logits = model(**{name: tensor for name, tensor in micro.items() if name != "labels"}).logits
-                loss = summed_loss(prepared, logits, labels) * counts / weight
+                loss = summed_loss(prepared, logits_of(prepared, micro), micro["labels"]) * counts / weight
                 accelerator.backward(loss * accelerator.num_processes)
             loss_sum = loss_sum + loss.detach()
             session.check()
         mean_loss = float(accelerator.reduce(loss_sum))
-        grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm or math.inf))
+        grad_norm = float(accelerator.clip_grad_norm_(trained, training.max_grad_norm or math.inf))
         require_finite(mean_loss, grad_norm, step, prepared)
         learning_rate = prepared.schedule.get_last_lr()[0]
         prepared.optimizer.step()
         prepared.schedule.step()
         prepared.optimizer.zero_grad()
-        tokens = ranks.total(sum(int(micro["attention_mask"].sum()) for micro, counts in micros if counts))
         yield Step(mean_loss, grad_norm, learning_rate, len(batch), tokens, time.perf_counter() - began)
 
 
-def global_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any]]:
-    """Yield (step, row indices) for every step after `start`, epoch after epoch, until the plan ends."""
+def global_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any, int]]:
+    """Yield (step, row indices, tokens) for every step after `start`, epoch after epoch, until the plan ends."""
+    import numpy
+
     plan, training = prepared.plan, prepared.recipe.training
-    lengths = prepared.encoded.splits["train"]["length"]
+    lengths = numpy.asarray(prepared.encoded.splits["train"]["length"])
     step = start
     while step < plan.total_steps:
         epoch, done = divmod(step, plan.steps_per_epoch)
         order = epoch_batches(lengths, plan.global_batch_size, training.train_sampling_strategy, training.seed, epoch)
         for batch in order[done : done + plan.total_steps - step]:
             step += 1
-            yield step, batch
-
-
-def load_rows(prepared: Prepared, rows: Any) -> dict[str, Any]:
-    """Return the padded tensors of some training rows on the device."""
-    device = prepared.accelerator.device
-    batch = collate(prepared.train_rows[rows], prepared.checkpoint.tokenizer, prepared.max_length, device.type)
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+            yield step, batch, int(lengths[batch].sum())
 
 
 def loss_weight(prepared: Prepared, micro: dict[str, Any]) -> Any:

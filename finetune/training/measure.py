@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from finetune import ranks
@@ -10,6 +11,7 @@ from finetune.console import progress as show_progress
 from finetune.data.batching import evaluation_batches
 from finetune.evaluation.baselines import majority_evaluation
 from finetune.evaluation.predict import Evaluation, evaluate_split, predict_rows, score
+from finetune.training.features import record, recorded_logits
 from finetune.training.prepare import Prepared
 from finetune.training.session import Session
 
@@ -51,9 +53,12 @@ def final_scores(prepared: Prepared, session: Session, name: str) -> tuple[Evalu
 
 def evaluate_named(prepared: Prepared, session: Session, name: str) -> Evaluation:
     """Return the model's predictions for one of the run's splits."""
-    split = prepared.encoded.splits[name]
+    split, predictor = prepared.encoded.splits[name], prepared.predictor
+    record(prepared, session, name)
+    if prepared.frozen.records.get(name):
+        predictor = replace(predictor, recorded=lambda rows: recorded_logits(prepared, name, rows))
     with show_progress(f"evaluating {name}", len(split)) as advance:
-        return evaluate_split(prepared.predictor, split, session.check, lambda done: advance(done, ""))
+        return evaluate_split(predictor, split, session.check, lambda done: advance(done, ""))
 
 
 def _final_score(prepared: Prepared, evaluation: Evaluation) -> dict[str, Any]:

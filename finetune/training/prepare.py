@@ -21,6 +21,7 @@ from finetune.recipe.metric_names import short_metric
 from finetune.recipe.schema import Recipe
 from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
+from finetune.training.features import Frozen, find_frozen
 from finetune.training.hardware import (
     Hardware,
     choose_precision,
@@ -59,6 +60,7 @@ class Prepared:
     metric_names: tuple[str, ...]
     best_metric: str
     class_weights: Any
+    frozen: Frozen
     notes: tuple[str, ...]
     frame: Any = None  # of a model that FSDP has cut up
 
@@ -128,6 +130,14 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         plan = make_plan(recipe.training, len(encoded.splits["train"]), ranks.size())
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
         model, optimizer, frame = distribute(accelerator, model, recipe.training)
+        frozen, frozen_notes = find_frozen(
+            accelerator.unwrap_model(model),
+            recipe,
+            encoded.splits["train"],
+            checkpoint.tokenizer,
+            max_length,
+            accelerator,
+        )
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
     return Prepared(
         recipe=recipe,
@@ -146,7 +156,8 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         metric_names=metric_names,
         best_metric=best_metric,
         class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
-        notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes),
+        frozen=frozen,
+        notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes, *frozen_notes),
         frame=frame,
     )
 

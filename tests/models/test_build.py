@@ -66,35 +66,6 @@ def test_open_checkpoint_gives_gpt_a_padding_token_and_says_so(family, checkpoin
     assert "padding token" in checkpoint.notes[0]
 
 
-def trained_names(model):
-    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_freeze_backbone_leaves_the_head_alone(family, checkpoints):
-    wanted = settings(checkpoints(family), freeze="backbone")
-    model, _ = build_model(open_checkpoint(wanted), wanted, TASK, LABELS)
-    names = trained_names(model)
-    assert names
-    assert not any(name.startswith(model.base_model_prefix + ".") for name in names)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_freeze_lower_layers_stops_embeddings_and_the_first_layer(family, checkpoints):
-    wanted = settings(checkpoints(family), freeze=1)
-    model, _ = build_model(open_checkpoint(wanted), wanted, TASK, LABELS)
-    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    assert id(model.get_input_embeddings().weight) in {id(p) for p in model.parameters() if not p.requires_grad}
-    assert any(".0." in name for name in frozen)
-    assert any(".1." in name for name in trained_names(model))
-
-
-def test_freeze_more_layers_than_there_are_is_an_error(checkpoints):
-    wanted = settings(checkpoints("bert"), freeze=7)
-    with pytest.raises(FinetuneError, match=r"model.freeze: 7 layers asked, .* has 2"):
-        build_model(open_checkpoint(wanted), wanted, TASK, LABELS)
-
-
 def test_open_checkpoint_of_nothing_says_what_to_do(tmp_path):
     with pytest.raises(FinetuneError, match="nobody/nothing could not be loaded") as caught:
         open_checkpoint(settings("nobody/nothing"))

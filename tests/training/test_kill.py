@@ -32,7 +32,7 @@ def call(*arguments):
 
 def wait_for_step(runs, step, process):
     """Wait until the run has logged so many steps, and return its directory."""
-    for _ in range(1200):
+    for _ in range(6000):
         logs = list(runs.glob("*/log.jsonl"))
         if logs and f'"step": {step},' in logs[0].read_text():
             return logs[0].parent
@@ -62,6 +62,22 @@ def test_signal_saves_the_state_and_resume_goes_on(signum, code, name, toy_recip
     assert f"{name}: the state is saved. Continue with: finetune run --resume" in err
     assert read_run(directory)["status"] == "interrupted"
     assert read_run(directory)["status_reason"] == f"{name} received"
+    whole = call("run", recipe, f"output_dir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    resumed = call("run", "--resume", directory)
+    assert resumed.returncode == 0, resumed.stderr
+    assert outcome(directory) == outcome(next((tmp_path / "whole").iterdir()))
+
+
+@pytest.mark.parametrize("freeze", ["backbone", 1])
+@pytest.mark.slow
+def test_killed_run_with_frozen_parts_leaves_no_file_behind_and_resumes_exactly(freeze, toy_recipe, tmp_path):
+    recipe = toy_recipe(dropout=0.1, model={"freeze": freeze}, training=TRAINING)
+    process = start(recipe)
+    directory = wait_for_step(tmp_path / "runs", 20, process)
+    process.kill()
+    process.wait()
+    assert not list(directory.glob("features-*"))
     whole = call("run", recipe, f"output_dir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     resumed = call("run", "--resume", directory)
