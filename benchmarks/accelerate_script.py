@@ -42,10 +42,10 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     splits = read_splits(options.data)
     names = label_names(splits)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    rows = {name: encoded(part, names, tokenizer, options.max_length) for name, part in splits.items()}
+    rows: dict[str, Any] = {name: encoded(part, names, tokenizer, options.max_length) for name, part in splits.items()}
     collate = DataCollatorWithPadding(tokenizer)
-    batches = DataLoader(rows["train"], shuffle=True, collate_fn=collate, batch_size=options.batch_size)
-    tests = DataLoader(rows["test"], collate_fn=collate, batch_size=options.eval_batch_size)
+    batches: Any = DataLoader(rows["train"], shuffle=True, collate_fn=collate, batch_size=options.batch_size)
+    tests: Any = DataLoader(rows["test"], collate_fn=collate, batch_size=options.eval_batch_size)
 
     model = AutoModelForSequenceClassification.from_pretrained(options.model, num_labels=len(names))
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)

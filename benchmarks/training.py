@@ -94,7 +94,7 @@ def run(options: Options) -> None:
         model, checkpoint = find_model(options.model_size, folder)
         settings = Settings(checkpoint, epochs, precision, options.threads or usable_cores())
         place = Workplace(folder, folder / "data", model, settings)
-        heading = {
+        heading: dict[str, Any] = {
             "benchmark": name,
             "date": today(),
             "device": device,

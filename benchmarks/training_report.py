@@ -80,13 +80,13 @@ def summary(heading: Mapping[str, Any], outcomes: Sequence[Outcome], rates: Sequ
         "ceiling_rows_per_s": ceiling,
         "finetune_against": {name: ratio for name, ratio in ratios.items() if ratio is not None},
         "finetune_against_by_cpu_time": {name: ratio for name, ratio in by_cpu.items() if ratio is not None},
-        "goals": [
-            {"against": name, "least": least, "found": ratios[name], "reached": ratios[name] >= least}
-            for name, least in GOALS[heading["benchmark"]]
-            if ratios[name] is not None
-        ],
+        "goals": [_goal(name, least, ratios[name]) for name, least in GOALS[heading["benchmark"]] if ratios[name]],
         "accuracy_difference": _accuracy_difference(outcomes),
     }
+
+
+def _goal(against: str, least: float, found: float | None) -> dict[str, Any]:
+    return {"against": against, "least": least, "found": found, "reached": found is not None and found >= least}
 
 
 def _medians(heading: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The benchmarks import, read their command line, and render their tables; nothing is measured here."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -456,6 +457,7 @@ def test_benchmarks_training_runs_every_system_and_resumes(
     monkeypatch.setattr(publishing, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(training, "find_model", lambda size, folder: (checkpoints("bert"), "a tiny model"))
     monkeypatch.setattr(training, "_TEST_ROWS", 16)
+    monkeypatch.setattr(training, "Settings", functools.partial(training.Settings, max_length=64))
     every = training.Options(rows=32, repeats=1, threads=1, systems=tuple(training.SYSTEMS))
     training.run(every)
     published = publishing.read_published("training")
