@@ -54,8 +54,9 @@ docs-check: install
 golden: install  ## Write the stored command-line output of the tests anew
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/cli tests/runs
 
-bench: install  ## Measure; writes the tables of benchmarks/README.md
-	$(BIN)/python -m benchmarks
+bench: install  ## Measure; writes the tables of benchmarks/README.md (DATA=folder: on texts of yours)
+	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+	$(BIN)/python docs/generate.py
 
 clean:  ## Remove the environment and the caches of the tools; runs/ stays
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,6 @@ finished run is stored at once; --resume goes on with what is missing.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import Timing, machine_words, timed, today, usable_cores, versions
+from benchmarks.machine import Timing, machine_words, surroundings, timed, today, usable_cores, versions
 from benchmarks.pairs import mean, median, paired_difference
-from benchmarks.publishing import FOLDER, markdown_table, publish, read_published
+from benchmarks.publishing import markdown_table, publish, read_published
 from finetune.text import plural
 
-DEFAULT_DATA = FOLDER.parent.parent / "shared" / "data" / "banking77"
 SEEDS = (1, 2, 3)
 _SPLITS = ("train", "validation", "test")
 _THREADS = 2
@@ -59,11 +57,14 @@ class Outcome:
     wrong_rows: str  # 1-based rows of the test split, in words so that the file stays readable
 
 
-def run(data: Path, seeds: Sequence[int] = SEEDS, resume: bool = False) -> None:
+def run(data: Path | None, seeds: Sequence[int] = SEEDS, resume: bool = False) -> None:
     """Run what is missing, and store figures and table after every run; without the data, say so."""
+    if data is None:
+        print("banking77: skipped: --data names the folder of its data")
+        return
     absent = [name for name in _SPLITS if not (data / f"{name}.jsonl").is_file()]
     if absent:
-        print(f"banking77: skipped: {absent[0]}.jsonl is not in the data folder (--data names another)")
+        print(f"banking77: skipped: {absent[0]}.jsonl is not in {data}")
         return
     from finetune.training.hardware import choose_precision, pick_device
 
@@ -183,7 +184,7 @@ def run_trainer(data: Path, settings: Settings, seed: int, folder: Path) -> Outc
         "mixed-precision": settings.mixed_precision,
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    timing = timed([sys.executable, str(FOLDER / "trainer_script.py"), *words], _environment(folder))
+    timing = timed([sys.executable, "-m", "benchmarks.trainer_script", *words], _environment(folder))
     return _outcome("Trainer", seed, json.loads(result.read_text(encoding="utf-8")), timing)
 
 
@@ -191,19 +192,11 @@ _SYSTEMS = {"finetune": run_finetune, "Trainer": run_trainer}
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return the same surroundings for both: no network, no cache from before, two threads that wait asleep.
+    """Return the same surroundings for both, with threads that wait asleep.
 
     Threads that spin while they wait take the processor from each other when others use the machine too.
     """
-    return {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": str(min(_THREADS, usable_cores())),
-        "OMP_WAIT_POLICY": "passive",
-        "FINETUNE_CACHE": str(folder / "cache"),
-        "HF_DATASETS_CACHE": str(folder / "datasets"),
-    }
+    return {**surroundings(folder, min(_THREADS, usable_cores())), "OMP_WAIT_POLICY": "passive"}
 
 
 def _outcome(system: str, seed: int, measured: Mapping[str, Any], timing: Timing) -> Outcome:

@@ -17,6 +17,8 @@ sys.path.insert(0, str(ROOT))
 os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb", _TYPER_FORCE_DISABLE_TERMINAL="1")
 os.environ.pop("FORCE_COLOR", None)
 
+from benchmarks.publishing import read_published  # noqa: E402
+from benchmarks.training_report import speed_words  # noqa: E402
 from finetune.cli.app import VERBS, main  # noqa: E402
 from finetune.recipe.reference import recipe_reference, recipe_schema_text  # noqa: E402
 from finetune.recipe.shipped import describe_recipe, shipped_recipes  # noqa: E402
@@ -49,10 +51,17 @@ def recipe_table() -> str:
     return "\n".join(["| recipe | what it does |", "|---|---|", *rows, ""])
 
 
+def speed() -> str:
+    """Return how fast a training is, from the stored results of the benchmark; nothing before it has run."""
+    found = (speed_words(read_published(name)) for name in ("training", "training-gpu"))
+    return "".join(f"{words}\n" for words in found if words)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "help": help_block,
     "verbs": verbs,
     "recipes": recipe_table,
+    "speed": speed,
     "recipe-keys": recipe_reference,
 }
 PAGES = ("README.md", "docs/recipe.md", "docs/cli.md")

@@ -31,6 +31,7 @@ from finetune.training.hardware import (
 )
 from finetune.training.optimization import build_schedule
 from finetune.training.plan import Plan, make_plan
+from finetune.training.quick_imports import quick_imports
 from finetune.training.random_state import seed_everything, seed_rank
 from finetune.training.sharding import distribute
 
@@ -106,7 +107,7 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
     `smoke` shrinks the model to a tiny random one of the same architecture.
     """
     task = all_tasks()[recipe.task]
-    with phase("load"), ranks.local_main_first():
+    with phase("load"), quick_imports(), ranks.local_main_first():
         checkpoint = open_checkpoint(recipe.model)
         if smoke:
             shrink_config(checkpoint.config)
@@ -118,7 +119,7 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         encoded = encode_data(
             data.splits, checkpoint.tokenizer, task, recipe.preprocessing, max_length, cache_directory()
         )
-    with phase("load"):
+    with phase("load"), quick_imports():
         accelerator = start_accelerator(precision, _trackers(recipe), str(directory))
         seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
         model, notes = build_model(checkpoint, recipe.model, task, data.labels)
