@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from finetune.runs.record import Run
 from finetune.text import plural
 from finetune.training.checkpoints import drop_old_checkpoints, load_best, save_best, save_checkpoint
 from finetune.training.finish import finish, write_card
+from finetune.training.gradients import add_gradients
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
 from finetune.training.options import Resumption, RunOptions
@@ -134,19 +134,10 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         model.train()
         micros = [
             (load_rows(prepared, rows), counts)
-            for rows, counts in micro_batches(batch, training.per_device_train_batch_size, ranks.rank(), ranks.size())
+            for rows, counts in micro_batches(batch, prepared.rows_at_once, ranks.rank(), ranks.size())
         ]
         weight = accelerator.reduce(sum(loss_weight(prepared, micro) * counts for micro, counts in micros))
-        loss_sum = 0.0
-        for index, (micro, counts) in enumerate(micros):
-            waits = accelerator.no_sync(model) if index < len(micros) - 1 else nullcontext()
-            with waits:
-                labels = micro["labels"]
-                logits = model(**{name: tensor for name, tensor in micro.items() if name != "labels"}).logits
-                loss = summed_loss(prepared, logits, labels) * counts / weight
-                accelerator.backward(loss * accelerator.num_processes)
-            loss_sum = loss_sum + loss.detach()
-            session.check()
+        loss_sum = add_gradients(prepared, micros, weight, session)
         mean_loss = float(accelerator.reduce(loss_sum))
         grad_norm = float(accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm or math.inf))
         require_finite(mean_loss, grad_norm, step, prepared)
@@ -181,12 +172,6 @@ def load_rows(prepared: Prepared, rows: Any) -> dict[str, Any]:
 def loss_weight(prepared: Prepared, micro: dict[str, Any]) -> Any:
     """Return what the summed loss of a micro-batch counts."""
     return prepared.task.loss_weight(micro["labels"], prepared.labels, prepared.class_weights)
-
-
-def summed_loss(prepared: Prepared, logits: Any, labels: Any) -> Any:
-    """Return the loss of a micro-batch, summed over its rows."""
-    smoothing = prepared.recipe.training.label_smoothing_factor
-    return prepared.task.loss(logits, labels, prepared.labels, prepared.class_weights, smoothing)
 
 
 def require_finite(loss: float, grad_norm: float, step: int, prepared: Prepared) -> None:

@@ -21,6 +21,8 @@ from finetune.recipe.metric_names import short_metric
 from finetune.recipe.schema import Recipe
 from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
+from finetune.training.fast import open_threads, speed_up_model
+from finetune.training.gradients import Threads
 from finetune.training.hardware import (
     Hardware,
     choose_precision,
@@ -59,6 +61,8 @@ class Prepared:
     metric_names: tuple[str, ...]
     best_metric: str
     class_weights: Any
+    parameter_counts: tuple[int, int]  # of the whole model, and of what is trained of it
+    threads: Threads | None
     notes: tuple[str, ...]
 
     @property
@@ -90,10 +94,11 @@ class Prepared:
             self.accelerator.autocast,
         )
 
-    def parameter_counts(self) -> tuple[int, int]:
-        """Return how many parameters the model has, and how many of them are trained."""
-        parameters = list(self.bare_model.parameters())
-        return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    @property
+    def rows_at_once(self) -> int:
+        """Return how many rows one forward-backward pass takes; threads share the rows of a device."""
+        rows = self.recipe.training.per_device_train_batch_size
+        return rows if self.threads is None else -(-rows // self.threads.count)
 
 
 def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) -> Prepared:
@@ -125,17 +130,22 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         if recipe.training.torch_compile:
             model.compile()
         plan = make_plan(recipe.training, len(encoded.splits["train"]), ranks.size())
+        counts = _count_parameters(model)
+        if accelerator.device.type == "cpu":
+            speed_up_model(model, recipe, encoded.splits["train"])
         model = wrap_model(accelerator, model)
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
         optimizer = accelerator.prepare_optimizer(build_optimizer(model, recipe.training))
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
+        train_rows = _batch_columns(encoded.splits["train"])
+        threads = open_threads(model, accelerator, recipe, checkpoint, train_rows)
     return Prepared(
         recipe=recipe,
         task=task,
         checkpoint=checkpoint,
         data=data,
         encoded=encoded,
-        train_rows=_batch_columns(encoded.splits["train"]),
+        train_rows=train_rows,
         accelerator=accelerator,
         hardware=describe_hardware(accelerator),
         model=model,
@@ -146,8 +156,15 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         metric_names=metric_names,
         best_metric=best_metric,
         class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
+        parameter_counts=counts,
+        threads=threads,
         notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes),
     )
+
+
+def _count_parameters(model: Any) -> tuple[int, int]:
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def _batch_columns(split: Any) -> Any:
