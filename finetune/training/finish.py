@@ -10,6 +10,7 @@ from typing import Any
 from finetune import ranks
 from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
+from finetune.models.fast.vocabulary import whole_vocabulary
 from finetune.runs.card import model_card
 from finetune.runs.files import make_readable, write_atomically
 from finetune.tasks import LabelScheme, greater_is_better
@@ -67,7 +68,8 @@ def save_model(prepared: Prepared, model: Any, directory: Path) -> None:
     """Write model/ (safetensors weights, configuration, tokenizer) whole or not at all."""
     target, building = directory / "model", directory / "model.tmp"
     shutil.rmtree(building, ignore_errors=True)
-    model.save_pretrained(building)
+    with whole_vocabulary(model):
+        model.save_pretrained(building)
     prepared.checkpoint.tokenizer.save_pretrained(building)
     for path in building.glob("*.safetensors"):
         make_readable(path)

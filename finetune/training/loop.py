@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,9 @@ from finetune.errors import FinetuneError
 from finetune.runs.record import Run
 from finetune.text import plural
 from finetune.training.checkpoints import best_folders, drop_old_checkpoints, load_best, save_best, save_checkpoint
-from finetune.training.features import load_batch, logits_of, record, start_training_mode
+from finetune.training.features import load_batch, record, start_training_mode
 from finetune.training.finish import finish, write_card
+from finetune.training.gradients import add_gradients
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
 from finetune.training.options import Resumption, RunOptions
@@ -138,18 +138,11 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         began = time.perf_counter()
         micros = [
             (load_batch(prepared, "train", prepared.train_rows, rows), counts)
-            for rows, counts in micro_batches(batch, training.per_device_train_batch_size, ranks.rank(), ranks.size())
+            for rows, counts in micro_batches(batch, prepared.rows_at_once, ranks.rank(), ranks.size())
         ]
         start_training_mode(prepared)
         weight = accelerator.reduce(sum(loss_weight(prepared, micro) * counts for micro, counts in micros))
-        loss_sum = 0.0
-        for index, (micro, counts) in enumerate(micros):
-            waits = accelerator.no_sync(model) if index < len(micros) - 1 else nullcontext()
-            with waits:
-                loss = summed_loss(prepared, logits_of(prepared, micro), micro["labels"]) * counts / weight
-                accelerator.backward(loss * accelerator.num_processes)
-            loss_sum = loss_sum + loss.detach()
-            session.check()
+        loss_sum = add_gradients(prepared, micros, weight, session)
         mean_loss = float(accelerator.reduce(loss_sum))
         grad_norm = float(accelerator.clip_grad_norm_(trained, training.max_grad_norm or math.inf))
         require_finite(mean_loss, grad_norm, step, prepared)
@@ -178,12 +171,6 @@ def global_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any, i
 def loss_weight(prepared: Prepared, micro: dict[str, Any]) -> Any:
     """Return what the summed loss of a micro-batch counts."""
     return prepared.task.loss_weight(micro["labels"], prepared.labels, prepared.class_weights)
-
-
-def summed_loss(prepared: Prepared, logits: Any, labels: Any) -> Any:
-    """Return the loss of a micro-batch, summed over its rows."""
-    smoothing = prepared.recipe.training.label_smoothing_factor
-    return prepared.task.loss(logits, labels, prepared.labels, prepared.class_weights, smoothing)
 
 
 def require_finite(loss: float, grad_norm: float, step: int, prepared: Prepared) -> None:

@@ -21,7 +21,9 @@ from finetune.recipe.metric_names import short_metric
 from finetune.recipe.schema import Recipe
 from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
+from finetune.training.fast import open_threads, speed_up_model
 from finetune.training.features import Frozen, find_frozen
+from finetune.training.gradients import Threads
 from finetune.training.hardware import (
     Hardware,
     choose_precision,
@@ -62,6 +64,8 @@ class Prepared:
     best_metric: str
     class_weights: Any
     frozen: Frozen
+    parameter_counts: tuple[int, int]  # of the whole model, and of what is trained of it
+    threads: Threads | None
     notes: tuple[str, ...]
     frame: Any = None  # of a model that FSDP has cut up
 
@@ -94,10 +98,11 @@ class Prepared:
             self.accelerator.autocast,
         )
 
-    def parameter_counts(self) -> tuple[int, int]:
-        """Return how many parameters the model has, and how many of them are trained."""
-        parameters = list(self.bare_model.parameters())
-        return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    @property
+    def rows_at_once(self) -> int:
+        """Return how many rows one forward-backward pass takes; threads share the rows of a device."""
+        rows = self.recipe.training.per_device_train_batch_size
+        return rows if self.threads is None else -(-rows // self.threads.count)
 
 
 def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) -> Prepared:
@@ -129,6 +134,9 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         if recipe.training.torch_compile:
             model.compile()
         plan = make_plan(recipe.training, len(encoded.splits["train"]), ranks.size())
+        counts = _count_parameters(model)
+        if accelerator.device.type == "cpu" and not accelerator.is_fsdp2:
+            speed_up_model(model, recipe, encoded.splits["train"])
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
         model, optimizer, frame = distribute(accelerator, model, recipe.training)
         frozen, frozen_notes = find_frozen(
@@ -140,13 +148,15 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
             accelerator,
         )
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
+        train_rows = _batch_columns(encoded.splits["train"])
+        threads = None if frozen.cut else open_threads(model, accelerator, recipe, checkpoint, train_rows)
     return Prepared(
         recipe=recipe,
         task=task,
         checkpoint=checkpoint,
         data=data,
         encoded=encoded,
-        train_rows=_batch_columns(encoded.splits["train"]),
+        train_rows=train_rows,
         accelerator=accelerator,
         hardware=describe_hardware(accelerator),
         model=model,
@@ -158,9 +168,16 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         best_metric=best_metric,
         class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
         frozen=frozen,
+        parameter_counts=counts,
+        threads=threads,
         notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes, *frozen_notes),
         frame=frame,
     )
+
+
+def _count_parameters(model: Any) -> tuple[int, int]:
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def _batch_columns(split: Any) -> Any:

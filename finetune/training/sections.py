@@ -24,7 +24,7 @@ def first_sections(prepared: Prepared, recorded: Mapping[str, Any]) -> dict[str,
 
 def model_section(prepared: Prepared) -> dict[str, Any]:
     """Return the `model` section."""
-    parameters, trainable = prepared.parameter_counts()
+    parameters, trainable = prepared.parameter_counts
     return {
         "name_or_path": prepared.recipe.model.name_or_path,
         "revision": prepared.checkpoint.revision,

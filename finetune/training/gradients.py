@@ -1,0 +1,117 @@
+"""The gradient of a step: through Accelerate, or on a processor by threads that take a part of the rows each.
+
+torch's own threads share out every single operation and wait for each other by spinning: two of them gain little on
+short texts, and lose all when another process wants a core. Here each thread computes loss and gradient of its rows by
+itself, and they meet once a step.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finetune.models.fast.dropout import masks_from
+from finetune.models.fast.shadows import Shadow, cast_shadows, shadows_in_place
+from finetune.training.features import logits_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from finetune.training.prepare import Prepared
+    from finetune.training.session import Session
+
+_FEWEST_ROWS = 8  # a thread with fewer spends its time on the weights
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Workers for the parts of a step, `count` at a time."""
+
+    pool: ThreadPoolExecutor
+    count: int
+    shadows: list[Shadow]
+    parameters: list[Any]
+
+
+def start_threads(model: Any, rows: int, mixed_precision: str) -> Threads:
+    """Return workers for micro-batches of so many rows; together they use as many cores as torch would."""
+    import torch
+
+    cores = torch.get_num_threads()
+    count = max(1, min(cores, rows // _FEWEST_ROWS))
+    pool = ThreadPoolExecutor(count, "finetune-step", initializer=torch.set_num_threads, initargs=(cores // count,))
+    shadows = cast_shadows(model) if mixed_precision == "bf16" else []
+    return Threads(pool, count, shadows, [p for p in model.parameters() if p.requires_grad])
+
+
+def add_gradients(prepared: Prepared, micros: list[tuple[dict[str, Any], bool]], weight: Any, session: Session) -> Any:
+    """Add the gradients of a step's micro-batches to the parameters', and return its loss on this rank, detached.
+
+    `weight` is what the summed loss of the whole global batch is divided by.
+    """
+    if prepared.threads is not None:
+        return _in_threads(prepared, prepared.threads, micros, weight, session)
+    accelerator, loss_sum = prepared.accelerator, 0.0
+    for index, (micro, counts) in enumerate(micros):
+        waits = accelerator.no_sync(prepared.model) if index < len(micros) - 1 else nullcontext()
+        with waits:
+            loss = _loss(prepared, micro) * counts / weight
+            accelerator.backward(loss * accelerator.num_processes)
+        loss_sum = loss_sum + loss.detach()
+        session.check()
+    return loss_sum
+
+
+def _in_threads(
+    prepared: Prepared, threads: Threads, micros: list[tuple[dict[str, Any], bool]], weight: Any, session: Session
+) -> Any:
+    import torch
+
+    copies = {id(shadow.parameter): shadow.copy for shadow in threads.shadows}
+    trained = [parameter for parameter in threads.parameters if parameter.requires_grad]
+    inputs = [copies.get(id(parameter), parameter) for parameter in trained]
+    # Each part has masks of its own, whichever thread takes it: the result depends on the seed alone.
+    seeds = torch.randint(2**62, (len(micros),)).tolist()
+
+    def part(micro: dict[str, Any], seed: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        with masks_from(torch.Generator().manual_seed(seed)):
+            loss = _loss(prepared, micro) / weight
+        return loss.detach(), torch.autograd.grad(loss, inputs, allow_unused=True)
+
+    loss_sum: Any = 0.0
+    with shadows_in_place(threads.shadows):
+        for start in range(0, len(micros), threads.count):
+            chosen = range(start, min(start + threads.count, len(micros)))
+            waiting = [threads.pool.submit(part, micros[index][0], seeds[index]) for index in chosen]
+            results = [result.result() for result in waiting]
+            # Always in the order of the rows, since sums of floats depend on it.
+            loss_sum = sum((loss for loss, _ in results), loss_sum)
+            _add(threads, trained, [gradients for _, gradients in results])
+            session.check()
+    return loss_sum
+
+
+def _add(threads: Threads, parameters: list[Any], parts: list[tuple[Tensor | None, ...]]) -> None:
+    """Add the gradients of all parts to the parameters' own, a share of the parameters in each thread."""
+
+    def add(first: int) -> None:
+        for place in range(first, len(parameters), threads.count):
+            parameter = parameters[place]
+            for gradients in parts:
+                gradient = gradients[place]
+                if gradient is not None and parameter.grad is None:
+                    parameter.grad = gradient.to(parameter.dtype)
+                elif gradient is not None:
+                    parameter.grad.add_(gradient)
+
+    for done in [threads.pool.submit(add, first) for first in range(threads.count)]:
+        done.result()
+
+
+def _loss(prepared: Prepared, micro: dict[str, Any]) -> Any:
+    """Return the loss of a micro-batch, summed over its rows."""
+    smoothing = prepared.recipe.training.label_smoothing_factor
+    logits = logits_of(prepared, micro)
+    return prepared.task.loss(logits, micro["labels"], prepared.labels, prepared.class_weights, smoothing)
