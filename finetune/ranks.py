@@ -196,20 +196,14 @@ def _reduced(value: int, operation: str) -> int:
 
 
 def share(items: Sequence[T], filler: Callable[[T], T]) -> list[tuple[T, bool]]:
-    """Deal items out like cards and return this rank's as (item, counts).
+    """Deal items out like cards, one to each rank in turn, and return this rank's as (item, counts).
 
     Every rank gets equally many, since a rank that computes less would leave the others waiting: what is missing is
     filled up with `filler(last item)`, which does not count.
     """
     own = [(item, True) for item in items[rank() :: size()]]
-    most = -(-len(items) // size())
-    return own + [(filler(items[-1]), False)] * (most - len(own))
-
-
-def interleaved(shares: Sequence[Sequence[T]]) -> Iterator[T]:
-    """Yield the items of all ranks in the order they had before they were dealt out by `share`."""
-    for place in range(max(map(len, shares), default=0)):
-        yield from (own[place] for own in shares if place < len(own))
+    missing = -(-len(items) // size()) - len(own)
+    return own + ([(filler(items[-1]), False)] if missing else [])
 
 
 @contextmanager

@@ -52,8 +52,7 @@ def test_shares_are_equally_long_and_hold_every_item_once(items, size, as_rank):
         shares.append(ranks.share(whole, filler=lambda item: item + 100))
     assert len({len(own) for own in shares}) == 1
     assert {item for own in shares for item, counts in own if not counts} <= {items + 99}
-    counted = [[item for item, counts in own if counts] for own in shares]
-    assert list(ranks.interleaved(counted)) == whole
+    assert [item for turn in zip(*shares, strict=True) for item, counts in turn if counts] == whole
 
 
 @pytest.mark.parametrize("rows", range(1, 18))

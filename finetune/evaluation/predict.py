@@ -85,30 +85,28 @@ def evaluate_split(
 ) -> Evaluation:
     """Return the predictions for a labelled split, in its own order, and its mean loss.
 
-    The ranks share the batches; the sums are taken in the order of the batches, so they are those of one process.
+    The ranks share the batches, and rank 0 takes their answers in the order of the batches: those of one process.
     """
     import torch
 
     task, labels = predictor.task, predictor.labels
+    predictions: list[Any] = [None] * len(split)
     references = list(split["labels"])
+    loss_sum = weight_sum = 0.0
+    done = 0
     batches = list(evaluation_batches(split["length"], predictor.batch_size))
     own = ranks.share(batches, filler=lambda batch: batch[-1:])
-    answers, done = [], 0
-    counted = [counts for _, counts in own]
     asked = predict_rows(predictor, split, (places for places, _ in own), check)
-    for (places, logits), counts in zip(asked, counted, strict=True):
+    for (places, logits), (_, counts) in zip(asked, own, strict=True):
         truth = torch.tensor([references[place] for place in places])
         loss, weight = float(task.loss(logits, truth, labels)), float(task.loss_weight(truth, labels))
-        if counts:
-            answers.append((places, task.predict(logits.numpy(), labels), loss, weight))
-        done = min(len(split), done + len(places) * ranks.size())
+        answers = (places, task.predict(logits.numpy(), labels), loss, weight) if counts else None
+        for answered, found, batch_loss, batch_weight in filter(None, ranks.gather(answers)):
+            loss_sum, weight_sum = loss_sum + batch_loss, weight_sum + batch_weight
+            for place, prediction in zip(answered, found, strict=True):
+                predictions[place] = prediction
+            done += len(answered)
         advance(done)
-    predictions: list[Any] = [None] * len(split)
-    loss_sum = weight_sum = 0.0
-    for places, found, loss, weight in ranks.interleaved(ranks.gather(answers)):
-        loss_sum, weight_sum = loss_sum + loss, weight_sum + weight
-        for place, prediction in zip(places, found, strict=True):
-            predictions[place] = prediction
     if not ranks.is_main():
         return Evaluation([], [], [])
     return Evaluation(
