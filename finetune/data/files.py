@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import glob
 import os
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from finetune.data.arrow_files import read_arrow, read_parquet
 from finetune.data.delimited import read_delimited
 from finetune.data.json_files import read_json, read_jsonl
-from finetune.data.raw import CHUNK_ROWS, Part, RawSplit, memory_part
+from finetune.data.raw import CHUNK_ROWS, LINE, Part, RawSplit, part_with_lines
+from finetune.data.spool import spool
 from finetune.data.text_files import open_text, read_error
 from finetune.errors import FinetuneError
 from finetune.recipe.lookup import look_up, near_name, neighbours
 from finetune.text import join_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "txt")
 _ENDINGS = {name: name for name in FORMATS} | {"ndjson": "jsonl", "tab": "tsv", "text": "txt", "feather": "arrow"}
@@ -91,28 +95,23 @@ def read_file(path: Path, format: str | None = None) -> Part:
 
 def read_lines(path: Path) -> Part:
     """Read a txt file: one text a line, in the column `text`; blank lines are skipped."""
+    file, notes = open_text(path)
+    return part_with_lines(str(path), spool(text_batches(path, file)), notes=notes)
+
+
+def text_batches(path: Path, file: TextIO) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the lines of a txt file in pieces; the first column is the number of the line."""
     import pyarrow
 
-    texts, lines = [], []
-    chunk: list[str] = []
-    numbers: list[int] = []
-    file, notes = open_text(path)
     with file:
         try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    chunk.append(line.rstrip("\r\n"))
-                    numbers.append(number)
-                if len(chunk) == CHUNK_ROWS:
-                    texts.append(pyarrow.array(chunk, pyarrow.string()))
-                    lines.append(pyarrow.array(numbers, pyarrow.int64()))
-                    chunk, numbers = [], []
+            rows = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1) if line.strip())
+            while chunk := list(islice(rows, CHUNK_ROWS)):
+                numbers, texts = zip(*chunk, strict=True)
+                arrays = [pyarrow.array(numbers, pyarrow.int64()), pyarrow.array(texts, pyarrow.string())]
+                yield pyarrow.RecordBatch.from_arrays(arrays, [LINE, "text"])
         except (OSError, EOFError, UnicodeError) as problem:
             raise read_error(path, problem) from problem
-    texts.append(pyarrow.array(chunk, pyarrow.string()))
-    lines.append(pyarrow.array(numbers, pyarrow.int64()))
-    table = pyarrow.table({"text": pyarrow.chunked_array(texts)})
-    return memory_part(str(path), table, lines=pyarrow.concat_arrays(lines), notes=notes)
 
 
 def missing_file(path: Path) -> FinetuneError:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.cleaning import Cleaned, drop_unlabelled, read_clean
 from finetune.data.columns import ColumnMap, check_columns, map_columns
 from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_split
-from finetune.data.fingerprint import fingerprint_splits
+from finetune.data.fingerprint import digest_table, fingerprint_splits
 from finetune.data.folders import read_folder
 from finetune.data.hub import is_hub_id, read_hub
 from finetune.data.labels import LabelReader, all_hidden, encode_labels, make_reader
 from finetune.data.splits import DEFAULT_VALIDATION_SHARE, Chosen, choose_splits, sample_rows
+from finetune.data.spool import as_array, take_rows
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
@@ -23,7 +24,7 @@ from finetune.tasks.text_classification import MULTI, REGRESSION
 from finetune.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy
     import pyarrow
@@ -66,7 +67,7 @@ class _Part:
 
     raw: RawSplit
     cleaned: Cleaned
-    labels: pyarrow.Array
+    labels: pyarrow.ChunkedArray
 
 
 def load_data(recipe: Recipe, task: Task) -> LoadedData:
@@ -96,7 +97,7 @@ def load_data(recipe: Recipe, task: Task) -> LoadedData:
     tables = _with_validation({name: _table(part) for name, part in parts.items()}, settings, reader, notes)
     tables = _sampled(tables, settings, reader.scheme, notes)
     notes += _leaks(tables, task)
-    fingerprint = fingerprint_splits(tables, reader.scheme.names)
+    fingerprint = fingerprint_splits({name: digest_table(table) for name, table in tables.items()}, reader.scheme.names)
     return LoadedData(
         splits=_to_datasets(tables, fingerprint),
         labels=reader.scheme,
@@ -208,13 +209,14 @@ def _with_validation(
             f"dataset: {plural(train.num_rows, 'row')} are too few to hold out a validation split",
             "Add rows, or a validation file: dataset.data_files: {train: …, validation: …}",
         )
-    kept = numpy.setdiff1d(numpy.arange(train.num_rows), held)
+    mask = numpy.zeros(train.num_rows, dtype=bool)
+    mask[held] = True
     how = "at random" if strata is None else "stratified by label"
     notes.append(
         f"No validation split: {plural(len(held), 'row')} ({len(held) / train.num_rows:.0%}) of train held out, "
         f"{how}, with dataset.seed {settings.seed}."
     )
-    split = {"train": train.take(kept), "validation": train.take(held)}
+    split = {"train": take_rows(train, ~mask), "validation": take_rows(train, mask)}
     return split | {name: table for name, table in tables.items() if name not in split}
 
 
@@ -222,13 +224,17 @@ def _sampled(
     tables: Mapping[str, pyarrow.Table], settings: Any, scheme: LabelScheme, notes: list[str]
 ) -> dict[str, pyarrow.Table]:
     """Cut the splits down to the sizes that the recipe asks for."""
+    import numpy
+
     sampled = {}
     for name, table in tables.items():
         count = settings.max_train_samples if name == "train" else settings.max_eval_samples
         if count is not None and count < table.num_rows:
             rows = sample_rows(table.num_rows, count, _strata(table, scheme), settings.seed, f"sample {name}")
             notes.append(f"{name}: a sample of {len(rows):,} of {plural(table.num_rows, 'row')}.")
-            table = table.take(rows)
+            mask = numpy.zeros(table.num_rows, dtype=bool)
+            mask[rows] = True
+            table = take_rows(table, mask)
         sampled[name] = table
     return sampled
 
@@ -239,39 +245,54 @@ def _strata(table: pyarrow.Table, scheme: LabelScheme) -> numpy.ndarray | None:
 
     if scheme.problem_type == REGRESSION:
         return None
-    labels = table.column("label").combine_chunks()
+    labels = table.column("label")
     if scheme.problem_type != MULTI:
-        return numpy.asarray(labels)
-    flags = numpy.asarray(labels.flatten()).reshape(table.num_rows, -1)
-    return numpy.asarray(numpy.unique(flags, axis=0, return_inverse=True)[1]).ravel()
+        return as_array(labels, numpy.int32)
+    # Numbered as the sets come, then in the order of the sets.
+    numbers: dict[bytes, int] = {}
+    found = numpy.empty(table.num_rows, dtype=numpy.int32)
+    start = 0
+    for chunk in labels.chunks:
+        flags = chunk.flatten().to_numpy().astype(numpy.uint8).reshape(len(chunk), -1)
+        found[start : start + len(chunk)] = [numbers.setdefault(row.tobytes(), len(numbers)) for row in flags]
+        start += len(chunk)
+    order = numpy.empty(len(numbers), dtype=numpy.int32)
+    order[[numbers[row] for row in sorted(numbers)]] = numpy.arange(len(numbers))
+    return order[found]
 
 
 def _leaks(tables: Mapping[str, pyarrow.Table], task: Task) -> list[str]:
-    """Say how many evaluation rows have exactly the inputs of a training row."""
-    import pyarrow
-    import pyarrow.compute as pc
+    """Say how many evaluation rows have exactly the inputs of a training row.
 
-    between = pyarrow.scalar("\x1f", pyarrow.large_string())
+    They are compared by a hash of 64 bits, of which those of the evaluation rows alone are kept.
+    """
+    import numpy
+
     roles = [column.role for column in task.columns if column.role in tables["train"].column_names]
     roles.remove(task.target)
-
-    def keys(table: pyarrow.Table) -> Any:
-        columns = [table.column(role) for role in roles]
-        return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, between)
-
-    train = keys(tables["train"])
+    others = {name: numpy.concatenate([*_hashes(table, roles)]) for name, table in tables.items() if name != "train"}
+    known = numpy.unique(numpy.concatenate(list(others.values())))
+    in_train = numpy.zeros(len(known), dtype=bool)
+    for hashes in _hashes(tables["train"], roles):
+        places = numpy.minimum(numpy.searchsorted(known, hashes), len(known) - 1)
+        in_train[places[known[places] == hashes]] = True
     notes = []
-    for name in tables:
-        both = 0 if name == "train" else pc.sum(pc.is_in(keys(tables[name]), value_set=train)).as_py()
+    for name, hashes in others.items():
+        both = int(in_train[numpy.searchsorted(known, hashes)].sum())
         if both:
             notes.append(f"{plural(both, 'row')} of {name} also stand in train, word for word: scores may be too good.")
     return notes
 
 
+def _hashes(table: pyarrow.Table, roles: Sequence[str]) -> Iterator[numpy.ndarray]:
+    import numpy
+
+    for batch in table.select(list(roles)).to_batches():
+        texts = zip(*(batch.column(role).to_pylist() for role in roles), strict=True)
+        yield numpy.fromiter(map(hash, texts), numpy.int64, batch.num_rows)
+
+
 def _to_datasets(tables: Mapping[str, pyarrow.Table], fingerprint: str) -> dict[str, Any]:
     import datasets
 
-    return {
-        name: datasets.Dataset(table.combine_chunks(), fingerprint=f"{fingerprint[:32]}-{name}")
-        for name, table in tables.items()
-    }
+    return {name: datasets.Dataset(table, fingerprint=f"{fingerprint[:32]}-{name}") for name, table in tables.items()}
