@@ -188,9 +188,13 @@ class Watch:
 
 
 def _one_epoch(split: Any) -> Any:
-    from finetune.data.batching import epoch_batches
+    import numpy
 
-    batches = epoch_batches(split["length"], 32, "group_by_length", 0, 0)
+    from finetune.data.arrow_files import table_of
+    from finetune.data.batching import epoch_batches
+    from finetune.data.spool import as_array
+
+    batches = epoch_batches(as_array(table_of(split).column("length"), numpy.int32), 32, "group_by_length", 0, 0)
     tokens = split.select_columns(["input_ids", "attention_mask", "labels"])
     for place in range(0, len(batches), max(1, len(batches) // 500)):
         tokens[batches[place]]

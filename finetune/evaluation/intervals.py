@@ -24,14 +24,15 @@ def confidence_interval(
     The independent unit is the row (methods: accuracy by Wilson 1927, the rest by a percentile bootstrap of
     2,000 resamples).
     """
+    import numpy
+
     if name in {"accuracy", "exact_match"}:
-        hits = sum(predicted == truth for predicted, truth in zip(predictions, references, strict=True))
+        equal = numpy.asarray(predictions) == numpy.asarray(references)
+        hits = int(equal.all(axis=1).sum() if equal.ndim == 2 else equal.sum())
         return wilson(hits, len(references), confidence)
     values = _resampled(name, predictions, references, scheme)
     if values is None:
         return None
-    import numpy
-
     values = values[numpy.isfinite(values)]
     if len(values) < RESAMPLES // 2:  # undefined in most resamples, as a correlation of three rows is
         return None
@@ -102,8 +103,10 @@ def _single_label_counts(
     """
     import numpy
 
-    classes = numpy.unique(numpy.concatenate([truth, guess]))
-    pairs, sizes = numpy.unique(numpy.stack([truth, guess]), axis=1, return_counts=True)
+    classes = numpy.union1d(numpy.unique(truth), numpy.unique(guess))
+    cells = numpy.searchsorted(classes, truth) * len(classes) + numpy.searchsorted(classes, guess)
+    found, sizes = numpy.unique(cells, return_counts=True)
+    pairs = classes[found // len(classes)], classes[found % len(classes)]
     weights = draw.multinomial(len(truth), sizes / len(truth), size=RESAMPLES).astype(float)
     true_of = (pairs[0][:, None] == classes).astype(float)
     guess_of = (pairs[1][:, None] == classes).astype(float)
