@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from finetune.data.spool import as_array, spool_table, take_rows
@@ -32,11 +32,12 @@ class Cleaned:
 
 @dataclass
 class Dropped:
-    """How many rows were read and dropped so far, and the number of the first one dropped."""
+    """How many rows were read and dropped so far, the number of the first one dropped, and other notes."""
 
     rows: int = 0
     dropped: int = 0
     first: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def read_clean(split: RawSplit, columns: ColumnMap, target: str) -> Cleaned:
@@ -168,10 +169,11 @@ def drop_unlabelled(
     return Cleaned(kept, cleaned.dropped + missing, (*cleaned.notes, note)), labels
 
 
-def check_texts(split: RawSplit, table: pyarrow.Table, columns: ColumnMap, target: str) -> list[str]:
+def check_texts(split: RawSplit, table: pyarrow.Table, columns: ColumnMap, target: str, before: int = 0) -> list[str]:
     """Return notes on input columns of numbers, which are written out as text.
 
-    Raises FinetuneError, with the row, for a column that holds no text.
+    `before` says how many rows of the split come before the table. Raises FinetuneError, with the row, for a column
+    that holds no text.
     """
     from pyarrow import types
 
@@ -187,7 +189,7 @@ def check_texts(split: RawSplit, table: pyarrow.Table, columns: ColumnMap, targe
             continue
         if types.is_null(kind):
             raise FinetuneError(f"{split.where}: {shown} is empty in every row", "Check dataset.columns.")
-        place, found = next((i, value) for i, value in enumerate(table.column(str(name)), start=1) if value.is_valid)
+        place, found = next((i, value) for i, value in enumerate(table.column(str(name)), before + 1) if value.is_valid)
         value = str(found.as_py())
         raise FinetuneError(
             f"{split.place(place)}: {shown} holds no text but {kind}: {value[:40]}{'…' if len(value) > 40 else ''}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from finetune.data.raw import CHUNK_ROWS, LINE, Part, part_with_lines
 from finetune.data.spool import spool
-from finetune.data.text_files import open_text, read_error
+from finetune.data.text_files import Encoding, open_text, read_error
 from finetune.errors import FinetuneError
 from finetune.text import join_words, plural
 
@@ -76,12 +76,14 @@ def read_delimited(path: Path, delimiter: str) -> Part:
     return part_with_lines(str(path), batches, untyped=True, notes=notes)
 
 
-def delimited_batches(path: Path, delimiter: str, quoting: bool = True) -> Iterator[pyarrow.RecordBatch]:
+def delimited_batches(
+    path: Path, delimiter: str, quoting: bool = True, encoding: Encoding | None = None
+) -> Iterator[pyarrow.RecordBatch]:
     """Yield the rows of a file in pieces of strings; the first column is the line on which each row starts.
 
     Raises FinetuneError as `read_delimited`, and QuoteTroubleError at a quote that does not close.
     """
-    file, _ = open_text(path)
+    file, _ = open_text(path, encoding)
     with file:
         try:
             records = _records(file, delimiter, quoting)

@@ -98,7 +98,7 @@ def encode_data(
     encoded, notes, hits = {}, [], []
     for name, split in splits.items():
         source = table_of(split)
-        inputs = source.select([column for column in source.column_names if column not in (task.target, "row")])
+        inputs = _inputs(source, task)
         digest = hashlib.sha256(base.encode())
         add_columns(digest, digest_table(inputs))
         table, note = find_entry(folder, digest.hexdigest())
@@ -123,6 +123,23 @@ def encode_data(
         cache_hit=all(hits),
         notes=tuple(notes),
     )
+
+
+def encode_window(source: pyarrow.Table, tokenizer: Any, task: Task, preprocessing: Any, max_length: int | None) -> Any:
+    """Tokenise some training rows that are streamed, as a datasets.Dataset; nothing is kept on disk.
+
+    Raises FinetuneError as `encode_data`.
+    """
+    import pyarrow
+
+    encoder = _Encoder(task, tokenizer, max_length, preprocessing.truncation)
+    table = pyarrow.Table.from_batches(_encoded_batches(_inputs(source, task), encoder, 1))
+    _check_rows("train", table, source, encoder)
+    return _with_labels(table, source, task.target, "window")
+
+
+def _inputs(source: pyarrow.Table, task: Task) -> pyarrow.Table:
+    return source.select([column for column in source.column_names if column not in (task.target, "row")])
 
 
 def _percentiles(lengths: Any) -> tuple[int, int]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from finetune.data.arrow_files import read_arrow, read_parquet
 from finetune.data.delimited import read_delimited
 from finetune.data.json_files import read_json, read_jsonl
 from finetune.data.raw import CHUNK_ROWS, LINE, Part, RawSplit, part_with_lines
 from finetune.data.spool import spool
-from finetune.data.text_files import open_text, read_error
+from finetune.data.text_files import Encoding, find_encoding, open_text, read_error
 from finetune.errors import FinetuneError
 from finetune.recipe.lookup import look_up, near_name, neighbours
 from finetune.text import join_words
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow
+
+Reader = Callable[[Path, str | None], Part]
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "txt")
 _ENDINGS = {name: name for name in FORMATS} | {"ndjson": "jsonl", "tab": "tsv", "text": "txt", "feather": "arrow"}
@@ -95,14 +98,16 @@ def read_file(path: Path, format: str | None = None) -> Part:
 
 def read_lines(path: Path) -> Part:
     """Read a txt file: one text a line, in the column `text`; blank lines are skipped."""
-    file, notes = open_text(path)
-    return part_with_lines(str(path), spool(text_batches(path, file)), notes=notes)
+    encoding = find_encoding(path)
+    notes = (encoding.note,) if encoding.note else ()
+    return part_with_lines(str(path), spool(text_batches(path, encoding)), notes=notes)
 
 
-def text_batches(path: Path, file: TextIO) -> Iterator[pyarrow.RecordBatch]:
+def text_batches(path: Path, encoding: Encoding) -> Iterator[pyarrow.RecordBatch]:
     """Yield the lines of a txt file in pieces; the first column is the number of the line."""
     import pyarrow
 
+    file, _ = open_text(path, encoding)
     with file:
         try:
             rows = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1) if line.strip())
@@ -135,7 +140,7 @@ def missing_file(path: Path) -> FinetuneError:
 
 
 def read_data_files(
-    data_files: Mapping[str, str | Sequence[str]], base: Path | None, format: str | None
+    data_files: Mapping[str, str | Sequence[str]], base: Path | None, format: str | None, reader: Reader = read_file
 ) -> dict[str, RawSplit]:
     """Read the files that a recipe lists by split: paths, lists of them, patterns with `*` and `**`.
 
@@ -143,7 +148,7 @@ def read_data_files(
     matches nothing or a split mixes formats.
     """
     return {
-        split: read_split(split, expand([given] if isinstance(given, str) else given, base, split), format)
+        split: read_split(split, expand([given] if isinstance(given, str) else given, base, split), format, reader)
         for split, given in data_files.items()
     }
 
@@ -172,10 +177,13 @@ def expand(patterns: Sequence[str], base: Path | None, split: str) -> list[Path]
     return list(dict.fromkeys(found))
 
 
-def read_split(name: str, paths: Sequence[Path], format: str | None = None) -> RawSplit:
-    """Read the files of one split, one after the other; they must share a format."""
+def read_split(name: str, paths: Sequence[Path], format: str | None = None, reader: Reader = read_file) -> RawSplit:
+    """Read the files of one split, one after the other; they must share a format.
+
+    `reader` is `read_file`, or what opens files to be streamed.
+    """
     formats = {path: format or known_format(path) for path in paths}
     if len(set(formats.values())) > 1:
         shown = join_words((f"{path.name} ({found})" for path, found in formats.items()), "and")
         raise FinetuneError(f"split {name}: the files have different formats: {shown}", "Use one format a split.")
-    return RawSplit(name, tuple(read_file(path, formats[path]) for path in paths))
+    return RawSplit(name, tuple(reader(path, formats[path]) for path in paths))

@@ -19,6 +19,7 @@ CHUNK_ROWS = 4096
 LINE = "line"
 
 
+Piece = tuple["pyarrow.RecordBatch", "pyarrow.Array | None"]  # rows, and the line of each where there are lines
 Objects = tuple[list[dict[str, Any]], list[int] | None]  # rows, and the line of each where there are lines
 
 
@@ -28,6 +29,8 @@ class Part:
 
     `lines` holds the line on which each row starts, where the format has lines. `untyped` says that every value
     is a string because the format (csv) knows nothing else. `faults` names the columns that cannot be used, and why.
+    A streamed part has a `stream`: it yields columns in pieces, each with the lines of its rows; its `rows` is 0 and
+    `read` gives its first piece.
     """
 
     where: str
@@ -39,6 +42,8 @@ class Part:
     faults: Mapping[str, str] = field(default_factory=dict)
     untyped: bool = False
     notes: tuple[str, ...] = ()
+    stream: Callable[[Sequence[str]], Iterator[Piece]] | None = None
+    load: Callable[[], Part] | None = None  # of a streamed part: reads it whole
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -49,8 +54,7 @@ class Part:
         """Return where a row (0-based in this part) stands, in words."""
         if self.lines is None:
             return f"{self.where}: row {index + 1}"
-        line = self.lines[index].as_py()
-        return f"{self.where}:{line}" if line == index + 1 else f"{self.where}:{line} (row {index + 1})"
+        return _line_place(self.where, index, self.lines[index].as_py())
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,12 @@ class RawSplit:
         """Return where a row (1-based in the split) stands, in words."""
         index = row - 1
         for part in self.parts:
+            if part.stream is not None:
+                place, rows = _streamed_place(part, index)
+                if place is not None:
+                    return place
+                index -= rows
+                continue
             if index < part.rows:
                 return part.place(index)
             index -= part.rows
@@ -102,6 +112,45 @@ class RawSplit:
                 f"{self.name}: the files do not agree on the type of a column ({files}): {problem}",
                 "Write all files of a split with the same column types.",
             ) from problem
+
+    def pieces(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        """Yield the columns in pieces, file after file, without holding more than one."""
+        for part in self.parts:
+            if part.stream is None:
+                yield from _plain(part.read(columns)).to_batches()
+                continue
+            for batch, _ in part.stream(columns):
+                yield _picked(batch, columns)
+
+
+def loaded(split: RawSplit) -> RawSplit:
+    """Return a split with the files that were opened to be streamed read whole."""
+    return RawSplit(split.name, tuple(part.load() if part.load else part for part in split.parts))
+
+
+def _picked(batch: pyarrow.RecordBatch, columns: Sequence[str]) -> pyarrow.RecordBatch:
+    """Return some columns of a piece, without dictionary encoding; a column that it lacks is null."""
+    import pyarrow
+
+    arrays = [batch.column(name) if name in batch.schema.names else pyarrow.nulls(batch.num_rows) for name in columns]
+    plain = [array.dictionary_decode() if pyarrow.types.is_dictionary(array.type) else array for array in arrays]
+    return pyarrow.RecordBatch.from_arrays(plain, list(columns))
+
+
+def _streamed_place(part: Part, index: int) -> tuple[str | None, int]:
+    """Return where a row of a streamed part stands, by reading up to it; else None, and how many rows there are."""
+    assert part.stream is not None
+    done = 0
+    for batch, lines in part.stream(part.columns[:1]):
+        if index < done + batch.num_rows:
+            found = f"{part.where}: row {index + 1}"
+            return found if lines is None else _line_place(part.where, index, lines[index - done].as_py()), 0
+        done += batch.num_rows
+    return None, done
+
+
+def _line_place(where: str, index: int, line: int) -> str:
+    return f"{where}:{line}" if line == index + 1 else f"{where}:{line} (row {index + 1})"
 
 
 def _plain(table: pyarrow.Table) -> pyarrow.Table:

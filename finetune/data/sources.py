@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.data.cleaning import Cleaned, drop_unlabelled, read_clean
 from finetune.data.columns import ColumnMap, check_columns, map_columns
-from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_split
+from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_file, read_split
 from finetune.data.fingerprint import digest_table, fingerprint_splits
 from finetune.data.folders import read_folder
 from finetune.data.hub import is_hub_id, read_hub
 from finetune.data.labels import LabelReader, all_hidden, encode_labels, make_reader
+from finetune.data.raw import loaded
 from finetune.data.splits import DEFAULT_VALIDATION_SHARE, Chosen, choose_splits, sample_rows
 from finetune.data.spool import as_array, take_rows
+from finetune.data.stream import Stream, look_through
+from finetune.data.streamed_files import open_streamed
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
@@ -41,6 +44,7 @@ class LoadedData:
     `splits`: train, validation and maybe test, as datasets.Dataset whose columns are roles (text, text_pair?, label)
     plus `row`, the 1-based row number in the source. label is an id, a list of 0/1 per label, or a number.
     `fingerprint`: sha256 of the content. `dropped`: rows dropped by split. `columns`: source column(s) by role.
+    `stream`: the training rows where they are streamed; `splits["train"]` then has only label and row.
     """
 
     splits: dict[str, Any]
@@ -50,6 +54,7 @@ class LoadedData:
     dropped: dict[str, int]
     notes: tuple[str, ...]
     columns: ColumnMap
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,10 @@ class _Part:
     labels: pyarrow.ChunkedArray
 
 
-def load_data(recipe: Recipe, task: Task) -> LoadedData:
+def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> LoadedData:
     """Read, check, label and split the dataset of a recipe.
 
+    `rows_needed` is how many training rows the run will see at most (None: all); of a stream no more are read.
     Raises FinetuneError naming file, row and remedy for everything that has no plain right answer.
     """
     settings = recipe.dataset
@@ -82,22 +88,31 @@ def load_data(recipe: Recipe, task: Task) -> LoadedData:
     mapped = map_columns(train, task, settings.columns or {})
     check_columns(train, mapped.columns)
     notes = [*source.notes, *_part_notes(source, chosen), *chosen.notes, *mapped.notes]
-    cleaned = read_clean(train, mapped.columns, task.target)
-    reader = make_reader(train, cleaned.table, mapped.columns[task.target], settings.problem_type)
-    cleaned, labels = drop_unlabelled(train, cleaned, encode_labels(reader, train, cleaned.table))
-    parts = {"train": _Part(train, cleaned, labels)}
-    for name, split in (("validation", chosen.validation), ("test", chosen.test)):
-        if split is not None:
-            may_lack = name == "test" or split == "validation"
-            part = _labelled(source.splits[split], mapped.columns, task, reader, chosen, name, may_lack, notes)
-            if part is not None:
-                parts[name] = part
-    dropped = {name: part.cleaned.dropped for name, part in parts.items()}
+    looked = None
+    if settings.streaming:
+        looked = look_through(train, mapped.columns, task.target, settings.problem_type, rows_needed)
+        reader, dropped = looked.reader, {"train": looked.dropped}
+        notes += looked.notes
+        tables = {}
+    else:
+        cleaned = read_clean(train, mapped.columns, task.target)
+        reader = make_reader(train, cleaned.table, mapped.columns[task.target], settings.problem_type)
+        cleaned, labels = drop_unlabelled(train, cleaned, encode_labels(reader, train, cleaned.table))
+        tables = {"train": _table(_Part(train, cleaned, labels))}
+        dropped = {"train": cleaned.dropped}
+        notes += cleaned.notes
+    parts = _evaluation_parts(source, chosen, mapped.columns, task, reader, notes)
+    dropped |= {name: part.cleaned.dropped for name, part in parts.items()}
     notes += [note for part in parts.values() for note in part.cleaned.notes]
-    tables = _with_validation({name: _table(part) for name, part in parts.items()}, settings, reader, notes)
+    tables |= {name: _table(part) for name, part in parts.items()}
+    tables = _with_validation(tables, settings, reader, notes)
     tables = _sampled(tables, settings, reader.scheme, notes)
-    notes += _leaks(tables, task)
-    fingerprint = fingerprint_splits({name: digest_table(table) for name, table in tables.items()}, reader.scheme.names)
+    digests = {name: digest_table(table) for name, table in tables.items()}
+    if looked is None:
+        notes += _leaks(tables, task)
+    else:
+        tables["train"], digests["train"] = looked.stream.known, looked.digests
+    fingerprint = fingerprint_splits(digests, reader.scheme.names)
     return LoadedData(
         splits=_to_datasets(tables, fingerprint),
         labels=reader.scheme,
@@ -106,7 +121,21 @@ def load_data(recipe: Recipe, task: Task) -> LoadedData:
         dropped=dropped,
         notes=tuple(dict.fromkeys(notes)),
         columns=mapped.columns,
+        stream=looked.stream if looked else None,
     )
+
+
+def _evaluation_parts(
+    source: Source, chosen: Chosen, columns: ColumnMap, task: Task, reader: LabelReader, notes: list[str]
+) -> dict[str, _Part]:
+    parts = {}
+    for name, split in (("validation", chosen.validation), ("test", chosen.test)):
+        if split is not None:
+            may_lack = name == "test" or split == "validation"
+            part = _labelled(loaded(source.splits[split]), columns, task, reader, chosen, name, may_lack, notes)
+            if part is not None:
+                parts[name] = part
+    return parts
 
 
 def find_source(settings: Any) -> Source:
@@ -125,25 +154,26 @@ def _find_source(settings: Any) -> Source:
     path, data_files = settings.path, settings.data_files
     if path is None and data_files is None:
         raise FinetuneError("dataset.path: missing", "Name a hub id, a file or a folder: dataset.path: data/train.csv")
+    reader = open_streamed if settings.streaming else read_file
     if path is None:
-        return Source(read_data_files(data_files, None, None))
+        return Source(read_data_files(data_files, None, None, reader))
     if data_files is not None and path == "conll":
         raise FinetuneError("dataset.path: conll files hold labelled words, not labelled texts", "Use jsonl or csv.")
     if data_files is not None and path in BUILDERS:
-        return Source(read_data_files(data_files, None, BUILDERS[path]))
+        return Source(read_data_files(data_files, None, BUILDERS[path], reader))
     place = resolve_package_path(path) if is_package_path(path) else Path(path).expanduser()
     if os.path.isdir(place):
         if data_files is not None:
-            return Source(read_data_files(data_files, place, None))
-        splits, notes = read_folder(place, settings.name)
+            return Source(read_data_files(data_files, place, None, reader))
+        splits, notes = read_folder(place, settings.name, reader)
         return Source(splits, None, notes)
     if os.path.isfile(place):
         if data_files is not None:
             raise FinetuneError(f"dataset: path names a file ({path}) and data_files names others", "Keep one of them.")
-        return Source({"train": read_split("train", [place])})
+        return Source({"train": read_split("train", [place], None, reader)})
     if not is_hub_id(path) or os.path.lexists(place) or format_of(place) is not None or is_package_path(path):
         raise missing_file(place)
-    return Source(*read_hub(path, settings.name, settings.revision, data_files))
+    return Source(*read_hub(path, settings.name, settings.revision, data_files, settings.streaming))
 
 
 def _part_notes(source: Source, chosen: Chosen) -> list[str]:
@@ -198,6 +228,11 @@ def _with_validation(
 
     if "validation" in tables:
         return tables
+    if settings.streaming:
+        raise FinetuneError(
+            "dataset: there is no validation split, and none can be held out of a stream",
+            "Name one: dataset.data_files: {train: …, validation: …}, or dataset.splits.validation.",
+        )
     share = settings.validation_size or DEFAULT_VALIDATION_SHARE
     train = tables["train"]
     strata = _strata(train, reader.scheme)

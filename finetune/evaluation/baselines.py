@@ -14,7 +14,7 @@ def majority_evaluation(task: Task, labels: LabelScheme, train_labels: Any, spli
     """Return the constant prediction (learned from the training labels alone) for every row of a split."""
     import numpy
 
-    references = label_array(split, labels)
+    references = label_array(table_of(split).column("labels"), labels)
     answers = numpy.empty_like(references)
     answers[:] = task.majority(train_labels, labels)
     return Evaluation(answers, references, as_array(table_of(split).column("row"), numpy.int64))

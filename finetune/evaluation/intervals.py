@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from finetune.evaluation.metrics import FORMULAS, MULTI_LABEL, REGRESSION
@@ -17,7 +17,7 @@ _SEED = 0  # an interval is a property of the predictions: the same predictions 
 
 
 def confidence_interval(
-    name: str, predictions: Sequence[Any], references: Sequence[Any], scheme: LabelScheme, confidence: float
+    name: str, predictions: Any, references: Any, scheme: LabelScheme, confidence: float
 ) -> tuple[float, float] | None:
     """Return (low, high) of a metric at the given confidence, or None where it is not defined.
 
@@ -54,9 +54,7 @@ def wilson(hits: int, n: int, confidence: float) -> tuple[float, float] | None:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _resampled(
-    name: str, predictions: Sequence[Any], references: Sequence[Any], scheme: LabelScheme
-) -> numpy.ndarray | None:
+def _resampled(name: str, predictions: Any, references: Any, scheme: LabelScheme) -> numpy.ndarray | None:
     """Return the metric on each resample of the rows, or None for a metric that is not ours."""
     import numpy
 

@@ -148,9 +148,7 @@ def _built_in(name: str, problem_type: str) -> Any:
     return BuiltIn(config_name=name, keep_in_memory=True)
 
 
-def compute_metrics(
-    names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any], scheme: LabelScheme
-) -> dict[str, float]:
+def compute_metrics(names: Sequence[str], predictions: Any, references: Any, scheme: LabelScheme) -> dict[str, float]:
     """Return the value of each metric; a metric that returns several values gives several entries.
 
     Predictions and references are arrays or lists. Ours are computed where they lie; evaluate would copy every row.

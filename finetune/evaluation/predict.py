@@ -18,6 +18,7 @@ from finetune.tasks import LabelScheme, Task
 
 if TYPE_CHECKING:
     import numpy
+    import pyarrow
     import torch
 
 
@@ -44,11 +45,10 @@ class Evaluation:
             yield {"prediction": answer.tolist(), **chances}
 
 
-def label_array(split: Any, labels: LabelScheme) -> numpy.ndarray:
-    """Return the column `labels` of an encoded split: ids, rows × labels of 0/1, or numbers."""
+def label_array(column: pyarrow.ChunkedArray, labels: LabelScheme) -> numpy.ndarray:
+    """Return a column of labels as one array: ids, rows × labels of 0/1, or numbers."""
     import numpy
 
-    column = table_of(split).column("labels")
     if labels.problem_type == "regression":
         return as_array(column, numpy.float64)
     if labels.problem_type != "multi_label_classification":
@@ -116,7 +116,7 @@ def evaluate_split(
     import torch
 
     task, labels = predictor.task, predictor.labels
-    references = label_array(split, labels)
+    references = label_array(table_of(split).column("labels"), labels)
     # As the loss wants them: flags are numbers to it, ids whole ones.
     truth_type = torch.int64 if labels.problem_type == "single_label_classification" else torch.float32
     answers = numpy.empty_like(references)

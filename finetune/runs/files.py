@@ -15,7 +15,8 @@ _TOKEN = re.compile(r"\b(hf_|api_org_)[A-Za-z0-9]{16,}\b|\b(Bearer )[A-Za-z0-9._
 def write_atomically(path: Path, text: str | Iterable[str]) -> None:
     """Write a text file so that a reader, or a crash at any moment, finds the old content or the new, never a half.
 
-    The text may come in pieces. A temporary file in the same folder is written, flushed to the disk and renamed over the old one.
+    The text may come in pieces. A temporary file in the same folder is written, flushed to the disk and renamed over
+    the old one.
     """
     # mkstemp makes files that only the owner reads; a run directory is shared like any other folder.
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()

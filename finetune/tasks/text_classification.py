@@ -1,6 +1,5 @@
 """Text classification: single text or pair; one label, several labels, or a number (regression)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from finetune.tasks import Column, LabelScheme, Task
@@ -46,7 +45,7 @@ def loss_weight(labels: Any, scheme: LabelScheme, class_weights: Any = None) -> 
     return torch.tensor(float(len(labels)), device=labels.device)
 
 
-def balanced_weights(labels: Sequence[Any], scheme: LabelScheme) -> list[float]:
+def balanced_weights(labels: Any, scheme: LabelScheme) -> list[float]:
     """Return weights inverse to how often each class occurs: rows / (classes × rows of the class).
 
     For several labels the weight of the positive answers: rows without the label / rows with it.
@@ -78,7 +77,7 @@ def predict(logits: Any, scheme: LabelScheme) -> list[dict[str, Any]]:
     return [{"prediction": int(row.argmax()), "probabilities": row.tolist()} for row in chances]
 
 
-def majority(labels: Sequence[Any], scheme: LabelScheme) -> Any:
+def majority(labels: Any, scheme: LabelScheme) -> Any:
     """Return the most frequent class, the labels that most rows carry, or the mean."""
     import numpy
 

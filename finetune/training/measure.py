@@ -33,7 +33,7 @@ def baseline_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
     split = prepared.encoded.splits[reported_split(prepared)]
     found: dict[str, Any] = {}
     if "majority" in prepared.recipe.evaluation.baselines:
-        known = label_array(prepared.encoded.splits["train"], prepared.labels)
+        known = label_array(table_of(prepared.data.splits["train"]).column(prepared.task.target), prepared.labels)
         found["majority"] = _final_score(prepared, majority_evaluation(prepared.task, prepared.labels, known, split))
     if "untrained" in prepared.recipe.evaluation.baselines:
         found["untrained"] = _final_score(prepared, evaluate_named(prepared, session, reported_split(prepared)))
