@@ -81,7 +81,8 @@ def test_streamed_run_resumes_to_the_row(checks, streamed, finetune, only_run, i
     assert outcome(only_run()) == outcome(whole)
 
 
-def test_streamed_run_reads_no_more_rows_than_its_steps_take(streamed, finetune, only_run, tmp_path):
+def test_streamed_run_reads_no_more_rows_than_its_steps_take(streamed, finetune, only_run, monkeypatch, tmp_path):
+    monkeypatch.setattr("finetune.data.json_files.CHUNK_ROWS", 8)
     recipe = streamed(training={"max_steps": 3, "per_device_train_batch_size": 8})
     with (tmp_path / "data" / "train.jsonl").open("a") as file:
         file.write("this is no json\n")
