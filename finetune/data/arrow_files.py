@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.raw import Part, RawSplit, class_names, memory_part, schema_class_names
+from finetune.data.spool import spool_table
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pyarrow
 
+_PIECE_ROWS = 8192
+
 
 def read_parquet(path: Path) -> Part:
     """Open a parquet file; columns are read when asked for. Raises FinetuneError when it is damaged or empty."""
+    import pyarrow
     from pyarrow import ArrowException, parquet
 
     try:
@@ -27,32 +32,71 @@ def read_parquet(path: Path) -> Part:
     schema = metadata.schema_arrow
 
     def read(columns: Sequence[str]) -> pyarrow.Table:
-        try:
-            return parquet.read_table(path, columns=list(columns), partitioning=None)
-        except (ArrowException, OSError) as problem:
-            raise _damaged(path, "parquet", problem) from problem
+        wanted = pyarrow.schema([schema.field(name) for name in columns])
+        return spool_table((batch.select(list(columns)) for batch in parquet_batches(path, columns)), wanted)
 
     types = {field.name: field.type for field in schema}
     part = Part(str(path), types, metadata.metadata.num_rows, read, class_names=schema_class_names(schema))
     return _checked(part, schema.names)
 
 
+def parquet_batches(path: Path, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+    """Yield columns of a parquet file in pieces. Raises FinetuneError when it is damaged."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+            yield from file.iter_batches(_PIECE_ROWS, columns=list(dict.fromkeys(columns)))
+    except (ArrowException, OSError) as problem:
+        raise _damaged(path, "parquet", problem) from problem
+
+
 def read_arrow(path: Path) -> Part:
     """Map an Arrow IPC file or stream into memory. Raises FinetuneError when it is neither."""
     import pyarrow
-    from pyarrow import ipc
 
     try:
-        source = pyarrow.memory_map(str(path))
-        try:
-            table = ipc.open_file(source).read_all()
-        except pyarrow.ArrowInvalid:
-            source.seek(0)
-            table = ipc.open_stream(source).read_all()
+        whole = pyarrow.memory_map(str(path)).read_buffer()
+        batches = _ipc_batches(whole)
+        first = next(batches, None)
+        if first is None:
+            table = pyarrow.table({})
+        elif _lies_in(whole, first):
+            table = pyarrow.Table.from_batches([first, *batches])
+        else:  # compressed
+            table = spool_table(chain([first], batches), first.schema)
     except (pyarrow.ArrowException, OSError) as problem:
         raise _damaged(path, "Arrow", problem) from problem
     part = memory_part(str(path), table, class_names=schema_class_names(table.schema))
     return _checked(part, table.column_names)
+
+
+def arrow_batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the batches of an Arrow file or stream. Raises FinetuneError when it is damaged."""
+    import pyarrow
+
+    try:
+        yield from _ipc_batches(pyarrow.memory_map(str(path)).read_buffer())
+    except (pyarrow.ArrowException, OSError) as problem:
+        raise _damaged(path, "Arrow", problem) from problem
+
+
+def _ipc_batches(whole: pyarrow.Buffer) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow
+    from pyarrow import ipc
+
+    try:
+        file = ipc.open_file(whole)
+    except pyarrow.ArrowInvalid:
+        yield from ipc.open_stream(whole)
+        return
+    yield from (file.get_batch(place) for place in range(file.num_record_batches))
+
+
+def _lies_in(whole: pyarrow.Buffer, batch: pyarrow.RecordBatch) -> bool:
+    """Tell whether a batch is read where it stands in the file, which it is not when it is compressed."""
+    buffers = (buffer for column in batch.columns for buffer in column.buffers() if buffer is not None and buffer.size)
+    return all(whole.address <= buffer.address < whole.address + whole.size for buffer in buffers)
 
 
 def is_saved_dataset(folder: Path) -> bool:

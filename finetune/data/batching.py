@@ -7,6 +7,7 @@ micro-batches, so that 8×1, 2×4 and two ranks of 4×1 all train on the same ro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,29 +18,55 @@ if TYPE_CHECKING:
 _POOL_BATCHES = 64
 
 
+@dataclass(frozen=True)
+class EpochBatches(Sequence["numpy.ndarray"]):
+    """The global batches of one epoch, each an array of row indices; they are cut out when asked for.
+
+    `rows` is every row once, in the order of the pools; `order` says which batch comes when. That is 4 bytes a row.
+    """
+
+    rows: numpy.ndarray
+    order: numpy.ndarray
+    lengths: numpy.ndarray
+    batch_size: int
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return a batch, its rows from long to short."""
+        import numpy
+
+        if isinstance(place, slice):
+            return EpochBatches(self.rows, self.order[place], self.lengths, self.batch_size)
+        start = int(self.order[place]) * self.batch_size
+        batch = self.rows[start : start + self.batch_size]
+        return batch[numpy.argsort(-self.lengths[batch], kind="stable")]
+
+
 def epoch_batches(
-    lengths: Sequence[int] | numpy.ndarray, batch_size: int, strategy: str, seed: int, epoch: int
-) -> list[numpy.ndarray]:
+    lengths: Sequence[int] | numpy.ndarray, batch_size: int, strategy: str, seed: int, epoch: int, *window: int
+) -> EpochBatches:
     """Return the global batches of one epoch as arrays of row indices; each row comes exactly once.
 
     strategy: random, sequential or group_by_length. Rows inside a batch are ordered from long to short, so
     that slices of it (ranks, micro-batches) are of similar length too. A ragged batch holds what is left over.
+    `window` numbers the part of the epoch that the lengths are of, where they are not of all of it.
     """
     import numpy
 
-    lengths = numpy.asarray(lengths)
-    rows = numpy.arange(len(lengths))
-    draw = numpy.random.default_rng([seed, epoch])
+    lengths = numpy.asarray(lengths, dtype=numpy.int32)
+    rows = numpy.arange(len(lengths), dtype=numpy.int32 if len(lengths) < 2**31 else numpy.int64)
+    order = numpy.arange(-(-len(rows) // batch_size))
+    draw = numpy.random.default_rng([seed, epoch, *window])
     if strategy != "sequential":
         draw.shuffle(rows)
     if strategy == "group_by_length":
-        pool = batch_size * _POOL_BATCHES
-        pools = (rows[start : start + pool] for start in range(0, len(rows), pool))
-        rows = numpy.concatenate([part[numpy.argsort(-lengths[part], kind="stable")] for part in pools])
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    if strategy == "group_by_length":
-        batches = [batches[place] for place in draw.permutation(len(batches))]
-    return [batch[numpy.argsort(-lengths[batch], kind="stable")] for batch in batches]
+        for start in range(0, len(rows), batch_size * _POOL_BATCHES):
+            pool = rows[start : start + batch_size * _POOL_BATCHES]
+            pool[:] = pool[numpy.argsort(-lengths[pool], kind="stable")]
+        order = draw.permutation(len(order))
+    return EpochBatches(rows, order, lengths, batch_size)
 
 
 def micro_batches(
@@ -60,7 +87,7 @@ def evaluation_batches(lengths: Sequence[int] | numpy.ndarray, batch_size: int) 
     """Yield row indices sorted from long to short: least padding, and a lack of memory shows in the first batch."""
     import numpy
 
-    order = numpy.argsort(-numpy.asarray(lengths), kind="stable")
+    order = numpy.argsort(-numpy.asarray(lengths, dtype=numpy.int32), kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from finetune.data.spool import as_array, spool_table, take_rows
 from finetune.errors import FinetuneError
 from finetune.text import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import pyarrow
 
     from finetune.data.columns import ColumnMap
@@ -27,21 +30,39 @@ class Cleaned:
     notes: tuple[str, ...]
 
 
+@dataclass
+class Dropped:
+    """How many rows were read and dropped so far, the number of the first one dropped, and other notes."""
+
+    rows: int = 0
+    dropped: int = 0
+    first: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
 def read_clean(split: RawSplit, columns: ColumnMap, target: str) -> Cleaned:
     """Read the mapped columns of a split, make the inputs strings, and drop rows with an empty input.
 
     Raises FinetuneError when an input is no text or nothing is left.
     """
-    table, notes = _by_role(split, columns, target)
-    inputs = [role for role in columns if role != target]
-    filled = _filled(table, inputs)
-    empty = table.num_rows - filled.num_rows
-    if filled.num_rows == 0:
+    raw = split.read(source_columns(columns))
+    notes = check_texts(split, raw, columns, target)
+    dropped = Dropped()
+    table = spool_table(
+        with_text(by_role(raw.to_batches(), columns, target), columns, target, dropped),
+        role_schema(raw.schema, columns, target),
+    )
+    return Cleaned(table, dropped.dropped, (*notes, *dropped_notes(split, dropped)))
+
+
+def dropped_notes(split: RawSplit, dropped: Dropped) -> list[str]:
+    """Return the note on rows without text, if there were any; raises FinetuneError when no row is left."""
+    if dropped.dropped == dropped.rows:
         raise FinetuneError(f"split {split.name} ({split.where}): no row has a text", "Check dataset.columns.")
-    if empty:
-        first = _first_missing(table, filled)
-        notes.append(f"{split.name}: {plural(empty, 'row')} without text dropped, the first is {split.place(first)}.")
-    return Cleaned(filled, empty, tuple(notes))
+    if not dropped.dropped:
+        return []
+    rows = plural(dropped.dropped, "row")
+    return [f"{split.name}: {rows} without text dropped, the first is {split.place(dropped.first)}."]
 
 
 def texts_by_role(split: RawSplit, columns: ColumnMap) -> tuple[pyarrow.Table, list[str]]:
@@ -49,27 +70,64 @@ def texts_by_role(split: RawSplit, columns: ColumnMap) -> tuple[pyarrow.Table, l
 
     Raises FinetuneError as `read_clean`.
     """
-    return _by_role(split, columns, "")
+    raw = split.read(source_columns(columns))
+    notes = check_texts(split, raw, columns, "")
+    return spool_table(by_role(raw.to_batches(), columns, ""), role_schema(raw.schema, columns, "")), notes
 
 
-def _by_role(split: RawSplit, columns: ColumnMap, target: str) -> tuple[pyarrow.Table, list[str]]:
+def source_columns(columns: ColumnMap) -> list[str]:
+    """Return the columns that play a role, each once."""
+    names = (name for names in columns.values() for name in ([names] if isinstance(names, str) else names))
+    return list(dict.fromkeys(names))
+
+
+def role_schema(source: pyarrow.Schema, columns: ColumnMap, target: str) -> pyarrow.Schema:
+    """Return the schema of a split by role."""
     import pyarrow
 
-    sources = [name for names in columns.values() for name in ([names] if isinstance(names, str) else names)]
-    raw = split.read(list(dict.fromkeys(sources)))
-    rows = pyarrow.chunked_array([pyarrow.array(range(1, raw.num_rows + 1), pyarrow.int64())])
-    read: dict[str, pyarrow.ChunkedArray] = {}
-    notes: list[str] = []
-    for role, names in columns.items():
-        if role != target:
-            shown = f"column {names!r} (for {role})"
-            read[role], said = _as_text(split, raw.column(names), rows, shown)
-            notes += said
-    read["row"] = rows
-    given = columns.get(target, [])
-    for name in [given] if isinstance(given, str) else given:
-        read[label_column(name)] = raw.column(name)
-    return pyarrow.table(read), notes
+    inputs = [(role, pyarrow.large_string()) for role in columns if role != target]
+    labels = [(label_column(name), source.field(name).type) for name in _target_columns(columns, target)]
+    return pyarrow.schema([*inputs, ("row", pyarrow.int64()), *labels])
+
+
+def by_role(batches: Iterable[pyarrow.RecordBatch], columns: ColumnMap, target: str) -> Iterator[pyarrow.RecordBatch]:
+    """Yield pieces of a source by role: texts as strings, `row` (from 1), the columns of the target as they are."""
+    import numpy
+    import pyarrow
+
+    done = 0
+    for batch in batches:
+        read = {
+            role: batch.column(str(name)).cast(pyarrow.large_string())
+            for role, name in columns.items()
+            if role != target
+        }
+        done += batch.num_rows
+        read["row"] = pyarrow.array(numpy.arange(done - batch.num_rows + 1, done + 1))
+        read |= {label_column(name): batch.column(name) for name in _target_columns(columns, target)}
+        yield pyarrow.RecordBatch.from_pydict(read)
+
+
+def with_text(
+    batches: Iterable[pyarrow.RecordBatch], columns: ColumnMap, target: str, dropped: Dropped
+) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the rows of which no input is empty, and count the others."""
+    import pyarrow.compute as pc
+
+    for batch in batches:
+        full = None
+        for role in columns:
+            if role != target:
+                length = pc.utf8_length(pc.utf8_trim_whitespace(batch.column(role)))
+                has_text = pc.greater(pc.fill_null(length, 0), 0)
+                full = has_text if full is None else pc.and_(full, has_text)
+        missing = batch.num_rows - (pc.sum(full).as_py() or 0)
+        if missing and not dropped.dropped:
+            dropped.first = int(batch.column("row")[pc.index(full, False).as_py()].as_py())
+        dropped.rows += batch.num_rows
+        dropped.dropped += missing
+        if missing < batch.num_rows:
+            yield batch.filter(full) if missing else batch
 
 
 def label_column(name: str) -> str:
@@ -77,20 +135,27 @@ def label_column(name: str) -> str:
     return f"label:{name}"
 
 
-def drop_unlabelled(split: RawSplit, cleaned: Cleaned, labels: pyarrow.Array) -> tuple[Cleaned, pyarrow.Array]:
+def _target_columns(columns: ColumnMap, target: str) -> list[str]:
+    names = columns.get(target, [])
+    return [names] if isinstance(names, str) else list(names)
+
+
+def drop_unlabelled(
+    split: RawSplit, cleaned: Cleaned, labels: pyarrow.ChunkedArray
+) -> tuple[Cleaned, pyarrow.ChunkedArray]:
     """Drop the rows whose label is missing or hidden (null), when they are few.
 
     Raises FinetuneError when they are many; that all of them are is for the caller to judge before.
     """
     import pyarrow
+    import pyarrow.compute as pc
 
     missing = labels.null_count
     if missing == 0:
         return cleaned, labels
-    mask = labels.is_valid()
-    kept = cleaned.table.filter(mask)
-    first = split.place(_first_missing(cleaned.table, kept))
-    if missing >= UNLABELLED_SHARE * len(labels) or kept.num_rows == 0:
+    valid = labels.is_valid()
+    first = split.place(cleaned.table.column("row")[pc.index(valid, False).as_py()].as_py())
+    if missing >= UNLABELLED_SHARE * len(labels) or missing == len(labels):
         raise FinetuneError(
             f"{first}: no label (or -1, a hidden one); so it is in {missing:,} of {plural(len(labels), 'row')} "
             f"of split {split.name}",
@@ -98,48 +163,36 @@ def drop_unlabelled(split: RawSplit, cleaned: Cleaned, labels: pyarrow.Array) ->
             "dataset.problem_type: single_label_classification",
         )
     note = f"{split.name}: {plural(missing, 'row')} without a label dropped, the first is {first}."
-    labels = labels.filter(mask)
-    if isinstance(labels, pyarrow.ChunkedArray):
-        labels = labels.combine_chunks()
+    mask = as_array(valid, bool)
+    kept = take_rows(cleaned.table, mask)
+    labels = take_rows(pyarrow.table({"label": labels}), mask).column(0)
     return Cleaned(kept, cleaned.dropped + missing, (*cleaned.notes, note)), labels
 
 
-def _as_text(
-    split: RawSplit, column: pyarrow.ChunkedArray, rows: pyarrow.ChunkedArray, shown: str
-) -> tuple[pyarrow.ChunkedArray, list[str]]:
-    """Return a column of strings; a column of numbers is written out as such, with a note."""
-    import pyarrow
+def check_texts(split: RawSplit, table: pyarrow.Table, columns: ColumnMap, target: str, before: int = 0) -> list[str]:
+    """Return notes on input columns of numbers, which are written out as text.
+
+    `before` says how many rows of the split come before the table. Raises FinetuneError, with the row, for a column
+    that holds no text.
+    """
     from pyarrow import types
 
-    kind = column.type
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return column.cast(pyarrow.large_string()), []
-    if types.is_integer(kind) or types.is_floating(kind):
-        note = f"{split.name}: {shown} holds numbers; they were written out as text."
-        return column.cast(pyarrow.large_string()), [note]
-    if types.is_null(kind):
-        raise FinetuneError(f"{split.where}: {shown} is empty in every row", "Check dataset.columns.")
-    place = next(row.as_py() for row, value in zip(rows, column, strict=True) if value.is_valid)
-    value = str(next(value.as_py() for value in column if value.is_valid))
-    raise FinetuneError(
-        f"{split.place(place)}: {shown} holds no text but {kind}: {value[:40]}{'…' if len(value) > 40 else ''}",
-        "Write texts as strings, or map another column: dataset.columns.",
-    )
-
-
-def _filled(table: pyarrow.Table, inputs: list[str]) -> pyarrow.Table:
-    import pyarrow.compute as pc
-
-    for name in inputs:
-        length = pc.utf8_length(pc.utf8_trim_whitespace(table.column(name)))
-        table = table.filter(pc.greater(pc.fill_null(length, 0), 0))
-    return table
-
-
-def _first_missing(before: pyarrow.Table, after: pyarrow.Table) -> int:
-    """Return the number of the first row that a filter took out."""
-    import pyarrow.compute as pc
-
-    kept = pc.is_in(before.column("row"), value_set=after.column("row").combine_chunks())
-    place = pc.index(kept, False).as_py()
-    return int(before.column("row")[place].as_py())
+    notes = []
+    for role, name in columns.items():
+        if role == target:
+            continue
+        kind, shown = table.schema.field(str(name)).type, f"column {name!r} (for {role})"
+        if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+            continue
+        if types.is_integer(kind) or types.is_floating(kind):
+            notes.append(f"{split.name}: {shown} holds numbers; they were written out as text.")
+            continue
+        if types.is_null(kind):
+            raise FinetuneError(f"{split.where}: {shown} is empty in every row", "Check dataset.columns.")
+        place, found = next((i, value) for i, value in enumerate(table.column(str(name)), before + 1) if value.is_valid)
+        value = str(found.as_py())
+        raise FinetuneError(
+            f"{split.place(place)}: {shown} holds no text but {kind}: {value[:40]}{'…' if len(value) > 40 else ''}",
+            "Write texts as strings, or map another column: dataset.columns.",
+        )
+    return notes

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import sys
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from finetune.data.raw import CHUNK_ROWS, Part, memory_part
-from finetune.data.text_files import open_text, read_error
+from finetune.data.raw import CHUNK_ROWS, LINE, Part, part_with_lines
+from finetune.data.spool import spool
+from finetune.data.text_files import Encoding, open_text, read_error
 from finetune.errors import FinetuneError
 from finetune.text import join_words, plural
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 # A quoted field over this many lines of which nearly all look like rows is no text that someone wrote.
 _LONG_SPAN_LINES = 20
+# A column with more different values holds no labels by which a swallowed row could be told.
+_MANY_VALUES = 2048
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Record:
     lines: tuple[str, ...] = ()
 
 
-class _QuoteTroubleError(Exception):
+class QuoteTroubleError(Exception):
     """A quote does not close where it should; carries the line on which the row starts."""
 
     def __init__(self, line: int, problem: str) -> None:
@@ -42,13 +46,15 @@ class _QuoteTroubleError(Exception):
 
 
 @dataclass
-class _Gathered:
-    """What reading a file leaves: chunks of columns, the line of each row, rows to look at again."""
+class _Seen:
+    """What is known of a file while it is read: its rows, those to look at again, the values of each column.
 
-    chunks: list[list[pyarrow.Array]] = field(default_factory=list)
-    lines: list[pyarrow.Array] = field(default_factory=list)
-    suspects: list[tuple[Record, int]] = field(default_factory=list)
+    `values[i]` are those of column i outside of suspect rows; None: too many for labels.
+    """
+
+    values: list[set[str] | None]
     rows: int = 0
+    suspects: list[tuple[Record, int]] = field(default_factory=list)
 
 
 def read_delimited(path: Path, delimiter: str) -> Part:
@@ -59,14 +65,40 @@ def read_delimited(path: Path, delimiter: str) -> Part:
     """
     delimiter, notes = find_delimiter(path, delimiter)
     try:
-        names, gathered = _gather(path, delimiter, quoting=True)
-    except _QuoteTroubleError as trouble:
+        batches = spool(delimited_batches(path, delimiter))
+    except QuoteTroubleError as trouble:
         unquoted = _without_quoting(path) if delimiter == "\t" else None
         if unquoted is None:
-            raise _quote_error(path, trouble) from trouble
-        names, gathered = unquoted
+            raise quote_error(path, trouble) from trouble
+        batches = unquoted
         notes = (*notes, f"{path.name}: quotes were taken as letters, since they do not pair up.")
-    return _to_part(path, names, gathered, notes)
+    # Rows are counted without the header; the line is what an editor shows.
+    return part_with_lines(str(path), batches, untyped=True, notes=notes)
+
+
+def delimited_batches(
+    path: Path, delimiter: str, quoting: bool = True, encoding: Encoding | None = None
+) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the rows of a file in pieces of strings; the first column is the line on which each row starts.
+
+    Raises FinetuneError as `read_delimited`, and QuoteTroubleError at a quote that does not close.
+    """
+    file, _ = open_text(path, encoding)
+    with file:
+        try:
+            records = _records(file, delimiter, quoting)
+            header = next(records, None)
+            if header is None:
+                raise FinetuneError(f"{path}: the file is empty", "Point to the file that holds the data.")
+            names = _checked_header(path, header)
+            seen = _Seen([set() for _ in names])
+            while chunk := list(islice(records, CHUNK_ROWS)):
+                yield _to_batch(path, chunk, names, delimiter, seen)
+        except (OSError, EOFError, UnicodeError) as problem:
+            raise read_error(path, problem) from problem
+    if seen.rows == 0:
+        raise FinetuneError(f"{path}: holds a header and no rows", "Point to the file that holds the data.")
+    _check_swallowed(path, seen, delimiter)
 
 
 def find_delimiter(path: Path, expected: str) -> tuple[str, tuple[str, ...]]:
@@ -82,62 +114,46 @@ def find_delimiter(path: Path, expected: str) -> tuple[str, tuple[str, ...]]:
     return expected, notes
 
 
-def _without_quoting(path: Path) -> tuple[list[str], _Gathered] | None:
+def _without_quoting(path: Path) -> list[pyarrow.RecordBatch] | None:
     """Read a tsv with quotes as letters, which is how many tools write it; None when that does not fit either."""
     try:
-        return _gather(path, "\t", quoting=False)
+        return spool(delimited_batches(path, "\t", quoting=False))
     except FinetuneError:
         return None
 
 
-def _gather(path: Path, delimiter: str, quoting: bool) -> tuple[list[str], _Gathered]:
+def _to_batch(path: Path, chunk: list[Record], names: list[str], delimiter: str, seen: _Seen) -> pyarrow.RecordBatch:
     import pyarrow
 
-    gathered = _Gathered()
-    file, _ = open_text(path)
-    with file:
-        try:
-            records = _records(file, delimiter, quoting)
-            header = next(records, None)
-            if header is None:
-                raise FinetuneError(f"{path}: the file is empty", "Point to the file that holds the data.")
-            names = _checked_header(path, header)
-            chunk: list[Record] = []
-            for record in records:
-                _check_width(path, record, names)
-                gathered.rows += 1
-                if _row_like_lines(record, delimiter, len(names)):
-                    gathered.suspects.append((record, gathered.rows))
-                chunk.append(Record(record.fields, record.line))
-                if len(chunk) == CHUNK_ROWS:
-                    _add_chunk(gathered, chunk)
-                    chunk = []
-            _add_chunk(gathered, chunk)
-        except (OSError, EOFError, UnicodeError) as problem:
-            raise read_error(path, problem) from problem
-    if gathered.rows == 0:
-        raise FinetuneError(f"{path}: holds a header and no rows", "Point to the file that holds the data.")
-    columns = [pyarrow.chunked_array([chunk[i] for chunk in gathered.chunks]) for i in range(len(names))]
-    _check_swallowed(path, gathered.suspects, columns, delimiter)
-    return names, gathered
+    suspects = []
+    for place, record in enumerate(chunk):
+        _check_width(path, record, names)
+        if _row_like_lines(record, delimiter, len(names)):
+            suspects.append(place)
+            seen.suspects.append((record, seen.rows + place + 1))
+    lines = pyarrow.array([record.line for record in chunk], pyarrow.int64())
+    columns = [
+        pyarrow.array(column, pyarrow.string()) for column in zip(*(record.fields for record in chunk), strict=True)
+    ]
+    for place, column in enumerate(columns):
+        seen.values[place] = _with_values(seen.values[place], column, suspects)
+    seen.rows += len(chunk)
+    return pyarrow.RecordBatch.from_arrays([lines, *columns], [LINE, *names])
 
 
-def _add_chunk(gathered: _Gathered, chunk: list[Record]) -> None:
+def _with_values(known: set[str] | None, column: pyarrow.Array, without: list[int]) -> set[str] | None:
+    """Return the known values of a column and those of one more piece; None when they are too many for labels."""
+    import numpy
     import pyarrow
 
-    if chunk:
-        columns = zip(*(record.fields for record in chunk), strict=True)
-        gathered.chunks.append([pyarrow.array(column, pyarrow.string()) for column in columns])
-        gathered.lines.append(pyarrow.array([record.line for record in chunk], pyarrow.int64()))
-
-
-def _to_part(path: Path, names: list[str], gathered: _Gathered, notes: tuple[str, ...]) -> Part:
-    import pyarrow
-
-    columns = [pyarrow.chunked_array([chunk[i] for chunk in gathered.chunks]) for i in range(len(names))]
-    lines = pyarrow.concat_arrays(gathered.lines)
-    # Rows are counted without the header; the line is what an editor shows.
-    return memory_part(str(path), pyarrow.table(columns, names=names), lines=lines, untyped=True, notes=notes)
+    if known is None:
+        return None
+    if without:
+        keep = numpy.ones(len(column), dtype=bool)
+        keep[without] = False
+        column = column.filter(pyarrow.array(keep))
+    known = known.union(column.unique().to_pylist())
+    return known if len(known) <= _MANY_VALUES else None
 
 
 def _records(file: TextIO, delimiter: str, quoting: bool) -> Iterator[Record]:
@@ -158,7 +174,7 @@ def _records(file: TextIO, delimiter: str, quoting: bool) -> Iterator[Record]:
         try:
             fields = next(reader, None)
         except csv.Error as problem:
-            raise _QuoteTroubleError(line, str(problem)) from problem
+            raise QuoteTroubleError(line, str(problem)) from problem
         if fields is None:
             return
         if any(field.strip() for field in fields) or len(fields) > 1:
@@ -189,7 +205,8 @@ def _check_width(path: Path, record: Record, names: list[str]) -> None:
     )
 
 
-def _quote_error(path: Path, trouble: _QuoteTroubleError) -> FinetuneError:
+def quote_error(path: Path, trouble: QuoteTroubleError) -> FinetuneError:
+    """Return the error for a quote that does not close."""
     return FinetuneError(
         f"{path}:{trouble.line}: a quote opens in this row and does not close as it should ({trouble})",
         'Close the quote, and write a quote inside a quoted field twice: "she said ""yes""".',
@@ -211,15 +228,13 @@ def _row_like_lines(record: Record, delimiter: str, width: int) -> list[tuple[in
     return found
 
 
-def _check_swallowed(
-    path: Path, suspects: list[tuple[Record, int]], columns: list[pyarrow.ChunkedArray], delimiter: str
-) -> None:
+def _check_swallowed(path: Path, seen: _Seen, delimiter: str) -> None:
     """Refuse rows whose quoted field holds what look like further rows: a lone quote has swallowed them."""
-    if not suspects:
-        return
-    known = [_few_values(column, {row for _, row in suspects}) for column in columns]
-    for record, row in suspects:
-        lines = _row_like_lines(record, delimiter, len(columns))
+    few = max(2, (seen.rows - len(seen.suspects)) // 2)
+    known = [values - {""} if values is not None else set() for values in seen.values]
+    known = [values if len(values) <= few else set() for values in known]
+    for record, row in seen.suspects:
+        lines = _row_like_lines(record, delimiter, len(known))
         many = len(record.lines) > _LONG_SPAN_LINES and len(lines) > 0.9 * (len(record.lines) - 1)
         if many or any(fields[i].strip('"') in known[i] for first, fields in lines for i in range(first, len(fields))):
             raise FinetuneError(
@@ -227,15 +242,3 @@ def _check_swallowed(
                 "of their own: a lone quote has swallowed them",
                 "Close the quote, or write it twice where it is meant as a letter.",
             )
-
-
-def _few_values(column: pyarrow.ChunkedArray, without: set[int]) -> set[str]:
-    """Return the values of a column that has few different ones (labels), leaving out some rows (1-based)."""
-    import numpy
-    import pyarrow
-
-    keep = numpy.ones(len(column), dtype=bool)
-    keep[[row - 1 for row in without]] = False
-    kept = column.filter(pyarrow.array(keep))
-    values = set(kept.unique().to_pylist()) - {""}
-    return values if len(values) <= max(2, len(kept) // 2) else set()

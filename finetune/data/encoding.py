@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.arrow_files import table_of
-from finetune.data.fingerprint import add_table
+from finetune.data.fingerprint import add_columns, digest_table
+from finetune.data.spool import as_array
 from finetune.data.token_cache import FORMAT_VERSION, cache_directory, find_entry, tokenizer_hash, write_entry
 from finetune.errors import FinetuneError
 from finetune.text import plural
@@ -86,6 +87,8 @@ def encode_data(
     found by the texts, the tokenizer, the task and the settings that matter. Raises FinetuneError when a row
     is too long and truncation is off, when a row gives no token, or when the cache cannot be written.
     """
+    import numpy
+
     folder = (cache_dir or cache_directory()) / "tokens"
     encoder = _Encoder(task, tokenizer, max_length, preprocessing.truncation)
     base = json.dumps(
@@ -95,9 +98,9 @@ def encode_data(
     encoded, notes, hits = {}, [], []
     for name, split in splits.items():
         source = table_of(split)
-        inputs = source.select([column for column in source.column_names if column not in (task.target, "row")])
+        inputs = _inputs(source, task)
         digest = hashlib.sha256(base.encode())
-        add_table(digest, inputs)
+        add_columns(digest, digest_table(inputs))
         table, note = find_entry(folder, digest.hexdigest())
         hits.append(table is not None)
         if note is not None:
@@ -109,7 +112,7 @@ def encode_data(
         own = hashlib.sha256(f"{digest.hexdigest()} {split._fingerprint}".encode()).hexdigest()
         encoded[name] = _with_labels(table, source, task.target, own)
         if name == "train":
-            lengths = table.column(_FULL_LENGTH).to_numpy()
+            lengths = as_array(table.column(_FULL_LENGTH), numpy.int32)
     p50, p95 = _percentiles(lengths)
     return EncodedData(
         splits=encoded,
@@ -120,6 +123,23 @@ def encode_data(
         cache_hit=all(hits),
         notes=tuple(notes),
     )
+
+
+def encode_window(source: pyarrow.Table, tokenizer: Any, task: Task, preprocessing: Any, max_length: int | None) -> Any:
+    """Tokenise some training rows that are streamed, as a datasets.Dataset; nothing is kept on disk.
+
+    Raises FinetuneError as `encode_data`.
+    """
+    import pyarrow
+
+    encoder = _Encoder(task, tokenizer, max_length, preprocessing.truncation)
+    table = pyarrow.Table.from_batches(_encoded_batches(_inputs(source, task), encoder, 1))
+    _check_rows("train", table, source, encoder)
+    return _with_labels(table, source, task.target, "window")
+
+
+def _inputs(source: pyarrow.Table, task: Task) -> pyarrow.Table:
+    return source.select([column for column in source.column_names if column not in (task.target, "row")])
 
 
 def _percentiles(lengths: Any) -> tuple[int, int]:
@@ -164,17 +184,17 @@ def _to_batch(encoded: dict[str, list[Any]]) -> pyarrow.RecordBatch:
 def _check_rows(name: str, table: pyarrow.Table, source: pyarrow.Table, encoder: _Encoder) -> None:
     import numpy
 
-    lengths = table.column(_FULL_LENGTH).to_numpy()
-    rows = source.column("row").to_numpy()
+    lengths = as_array(table.column(_FULL_LENGTH), numpy.int32)
+    rows = source.column("row")
     limit = encoder.max_length
     if (lengths == 0).any():
-        row = int(rows[int(numpy.argmax(lengths == 0))])
+        row = rows[int(numpy.argmax(lengths == 0))].as_py()
         raise FinetuneError(f"split {name}, row {row}: the tokenizer makes no token of its text", "Remove the row.")
     if limit is not None and not encoder.truncation and (lengths > limit).any():
         long = lengths > limit
         first = int(numpy.argmax(long))
         raise FinetuneError(
-            f"split {name}, row {int(rows[first])}: {lengths[first]:,} tokens, where {limit:,} is the limit "
+            f"split {name}, row {rows[first].as_py()}: {lengths[first]:,} tokens, where {limit:,} is the limit "
             f"({plural(int(long.sum()), 'row')} too long)",
             "Let them be cut (preprocessing.truncation: true), raise preprocessing.max_length if the model can take "
             "more, or shorten the texts.",

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.data.arrow_files import read_arrow, read_parquet
 from finetune.data.delimited import read_delimited
 from finetune.data.json_files import read_json, read_jsonl
-from finetune.data.raw import CHUNK_ROWS, Part, RawSplit, memory_part
-from finetune.data.text_files import open_text, read_error
+from finetune.data.raw import CHUNK_ROWS, LINE, Part, RawSplit, part_with_lines
+from finetune.data.spool import spool
+from finetune.data.text_files import Encoding, find_encoding, open_text, read_error
 from finetune.errors import FinetuneError
 from finetune.recipe.lookup import look_up, near_name, neighbours
 from finetune.text import join_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow
+
+Reader = Callable[[Path, str | None], Part]
 
 FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "txt")
 _ENDINGS = {name: name for name in FORMATS} | {"ndjson": "jsonl", "tab": "tsv", "text": "txt", "feather": "arrow"}
@@ -91,28 +98,25 @@ def read_file(path: Path, format: str | None = None) -> Part:
 
 def read_lines(path: Path) -> Part:
     """Read a txt file: one text a line, in the column `text`; blank lines are skipped."""
+    encoding = find_encoding(path)
+    notes = (encoding.note,) if encoding.note else ()
+    return part_with_lines(str(path), spool(text_batches(path, encoding)), notes=notes)
+
+
+def text_batches(path: Path, encoding: Encoding) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the lines of a txt file in pieces; the first column is the number of the line."""
     import pyarrow
 
-    texts, lines = [], []
-    chunk: list[str] = []
-    numbers: list[int] = []
-    file, notes = open_text(path)
+    file, _ = open_text(path, encoding)
     with file:
         try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    chunk.append(line.rstrip("\r\n"))
-                    numbers.append(number)
-                if len(chunk) == CHUNK_ROWS:
-                    texts.append(pyarrow.array(chunk, pyarrow.string()))
-                    lines.append(pyarrow.array(numbers, pyarrow.int64()))
-                    chunk, numbers = [], []
+            rows = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1) if line.strip())
+            while chunk := list(islice(rows, CHUNK_ROWS)):
+                numbers, texts = zip(*chunk, strict=True)
+                arrays = [pyarrow.array(numbers, pyarrow.int64()), pyarrow.array(texts, pyarrow.string())]
+                yield pyarrow.RecordBatch.from_arrays(arrays, [LINE, "text"])
         except (OSError, EOFError, UnicodeError) as problem:
             raise read_error(path, problem) from problem
-    texts.append(pyarrow.array(chunk, pyarrow.string()))
-    lines.append(pyarrow.array(numbers, pyarrow.int64()))
-    table = pyarrow.table({"text": pyarrow.chunked_array(texts)})
-    return memory_part(str(path), table, lines=pyarrow.concat_arrays(lines), notes=notes)
 
 
 def missing_file(path: Path) -> FinetuneError:
@@ -136,7 +140,7 @@ def missing_file(path: Path) -> FinetuneError:
 
 
 def read_data_files(
-    data_files: Mapping[str, str | Sequence[str]], base: Path | None, format: str | None
+    data_files: Mapping[str, str | Sequence[str]], base: Path | None, format: str | None, reader: Reader = read_file
 ) -> dict[str, RawSplit]:
     """Read the files that a recipe lists by split: paths, lists of them, patterns with `*` and `**`.
 
@@ -144,7 +148,7 @@ def read_data_files(
     matches nothing or a split mixes formats.
     """
     return {
-        split: read_split(split, expand([given] if isinstance(given, str) else given, base, split), format)
+        split: read_split(split, expand([given] if isinstance(given, str) else given, base, split), format, reader)
         for split, given in data_files.items()
     }
 
@@ -173,10 +177,13 @@ def expand(patterns: Sequence[str], base: Path | None, split: str) -> list[Path]
     return list(dict.fromkeys(found))
 
 
-def read_split(name: str, paths: Sequence[Path], format: str | None = None) -> RawSplit:
-    """Read the files of one split, one after the other; they must share a format."""
+def read_split(name: str, paths: Sequence[Path], format: str | None = None, reader: Reader = read_file) -> RawSplit:
+    """Read the files of one split, one after the other; they must share a format.
+
+    `reader` is `read_file`, or what opens files to be streamed.
+    """
     formats = {path: format or known_format(path) for path in paths}
     if len(set(formats.values())) > 1:
         shown = join_words((f"{path.name} ({found})" for path, found in formats.items()), "and")
         raise FinetuneError(f"split {name}: the files have different formats: {shown}", "Use one format a split.")
-    return RawSplit(name, tuple(read_file(path, formats[path]) for path in paths))
+    return RawSplit(name, tuple(reader(path, formats[path]) for path in paths))

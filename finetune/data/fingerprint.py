@@ -10,42 +10,75 @@ if TYPE_CHECKING:
 
     import pyarrow
 
-_ROWS = 10_000
+
+class ColumnDigest:
+    """A hash of a column that comes in pieces; how it is cut does not matter."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._lengths = hashlib.sha256()
+        self._values = hashlib.sha256()
+
+    def add(self, values: pyarrow.Array) -> None:
+        """Add a piece: texts, lists of numbers, or numbers."""
+        import pyarrow
+        import pyarrow.compute as pc
+
+        self._rows += len(values)
+        if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
+            texts = values.cast(pyarrow.large_binary())
+            self._lengths.update(pc.binary_length(texts).to_numpy().astype("<i8").tobytes())
+            self._values.update(_content(texts))
+        elif pyarrow.types.is_nested(values.type):
+            self._lengths.update(values.value_lengths().to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+            self._values.update(values.flatten().to_numpy(zero_copy_only=False).astype("<f8").tobytes())
+        else:
+            self._values.update(values.to_numpy(zero_copy_only=False).astype("<f8").tobytes())
+
+    def digest(self) -> bytes:
+        """Return what identifies everything added so far."""
+        return self._rows.to_bytes(8, "little") + self._lengths.digest() + self._values.digest()
 
 
-def fingerprint_splits(tables: Mapping[str, pyarrow.Table], labels: Iterable[str] = ()) -> str:
-    """Return the sha256 of the splits' columns and the label names.
-
-    Row numbers are left out: they say where a row stood, not what it is.
-    """
+def fingerprint_splits(splits: Mapping[str, Mapping[str, ColumnDigest]], labels: Iterable[str] = ()) -> str:
+    """Return the sha256 of the digests of the splits' columns and of the label names."""
     digest = hashlib.sha256()
     for label in labels:
         _add(digest, label.encode())
-    for name in sorted(tables):
+    for name in sorted(splits):
         _add(digest, f"split {name}".encode())
-        add_table(digest, tables[name])
+        add_columns(digest, splits[name])
     return digest.hexdigest()
 
 
-def add_table(digest: Any, table: pyarrow.Table) -> None:
-    """Feed the columns of a table, except `row`, to a hash; how the table is cut into chunks does not matter."""
-    import pyarrow
+def digest_table(table: pyarrow.Table) -> dict[str, ColumnDigest]:
+    """Return the digests of a table's columns.
 
-    for name in sorted(set(table.column_names) - {"row"}):
-        column = table.column(name)
-        _add(digest, f"column {name} {len(column)}".encode())
-        for start in range(0, len(column), _ROWS):
-            values = column.slice(start, _ROWS)
-            if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
-                texts = [value.encode() for value in values.to_pylist()]
-                _add(digest, " ".join(str(len(text)) for text in texts).encode())
-                _add(digest, b"".join(texts))
-            elif pyarrow.types.is_nested(values.type):
-                flat = values.combine_chunks()
-                _add(digest, flat.value_lengths().to_numpy(zero_copy_only=False).astype("<i8").tobytes())
-                _add(digest, flat.flatten().to_numpy(zero_copy_only=False).astype("<f8").tobytes())
-            else:
-                _add(digest, values.to_numpy().astype("<f8").tobytes())
+    Row numbers are left out: they say where a row stood, not what it is.
+    """
+    digests = {name: ColumnDigest() for name in table.column_names if name != "row"}
+    for name, digest in digests.items():
+        for chunk in table.column(name).chunks:
+            digest.add(chunk)
+    return digests
+
+
+def add_columns(digest: Any, columns: Mapping[str, ColumnDigest]) -> None:
+    """Feed columns, by name, to a hash."""
+    for name in sorted(columns):
+        _add(digest, name.encode())
+        _add(digest, columns[name].digest())
+
+
+def _content(texts: pyarrow.LargeBinaryArray) -> memoryview:
+    """Return the bytes of texts as they stand one after the other in memory."""
+    import numpy
+
+    _, offsets, data = texts.buffers()
+    if data is None:
+        return memoryview(b"")
+    ends = numpy.frombuffer(offsets, numpy.int64)[[texts.offset, texts.offset + len(texts)]]
+    return memoryview(data)[ends[0] : ends[1]]
 
 
 def _add(digest: Any, content: bytes) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.arrow_files import is_saved_dataset, read_saved_dataset
-from finetune.data.files import FORMATS, expand, format_of, read_split
+from finetune.data.files import FORMATS, Reader, expand, format_of, read_file, read_split
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.text import did_you_mean, join_words
@@ -36,16 +36,19 @@ _NOT_DATA = re.compile(
 )
 
 
-def read_folder(folder: Path, config: str | None) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
+def read_folder(
+    folder: Path, config: str | None, reader: Reader = read_file
+) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
     """Read every split of a folder, with notes on what was taken for what.
 
-    `config` picks a subset where the folder holds several. Raises FinetuneError when files cannot be told apart.
+    `config` picks a subset where the folder holds several; `reader` is `read_file`, or what opens files to be streamed.
+    Raises FinetuneError when files cannot be told apart.
     """
     if is_saved_dataset(folder):
         return read_saved_dataset(folder), ()
     declared = _declared_in_readme(folder, config)
     if declared is not None:
-        return {name: read_split(name, paths) for name, paths in declared.items()}, ()
+        return {name: read_split(name, paths, None, reader) for name, paths in declared.items()}, ()
     if config is not None:
         folder = _config_folder(folder, config)
         if is_saved_dataset(folder):
@@ -58,7 +61,7 @@ def read_folder(folder: Path, config: str | None) -> tuple[dict[str, RawSplit], 
     ]
     if ignored:
         notes.append(f"Files of {folder} that belong to no split were left out: {', '.join(ignored[:6])}.")
-    return {name: read_split(name, paths) for name, paths in files.items()}, tuple(notes)
+    return {name: read_split(name, paths, None, reader) for name, paths in files.items()}, tuple(notes)
 
 
 def find_splits(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.arrow_files import part_from_dataset
-from finetune.data.raw import RawSplit
+from finetune.data.raw import CHUNK_ROWS, Part, Piece, RawSplit, class_names, memory_part
+from finetune.data.spool import spool
 from finetune.errors import FinetuneError
 from finetune.text import did_you_mean, join_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -26,8 +28,9 @@ def read_hub(
     name: str | None,
     revision: str | None,
     data_files: Mapping[str, str | Sequence[str]] | None = None,
+    streaming: bool = False,
 ) -> tuple[dict[str, RawSplit], str | None, tuple[str, ...]]:
-    """Load every split of a hub dataset: (splits, resolved commit, notes).
+    """Load every split of a hub dataset, or open it to be streamed: (splits, resolved commit, notes).
 
     HF_ENDPOINT, HF_HUB_OFFLINE and the caches of datasets are respected; no code of the repository is run.
     Raises FinetuneError.
@@ -38,11 +41,17 @@ def read_hub(
     try:
         builder = datasets.load_dataset_builder(path, name=name, revision=revision, **kwargs)
         commit = builder.hash if _COMMIT.fullmatch(str(builder.hash)) else None
-        builder.download_and_prepare()
-        splits = {
-            split: RawSplit(split, (part_from_dataset(dataset, f"{path} ({split})"),))
-            for split, dataset in builder.as_dataset().items()
-        }
+        if streaming:
+            splits = {
+                split: RawSplit(split, (_streamed_part(dataset, f"{path} ({split})"),))
+                for split, dataset in builder.as_streaming_dataset().items()
+            }
+        else:
+            builder.download_and_prepare()
+            splits = {
+                split: RawSplit(split, (part_from_dataset(dataset, f"{path} ({split})"),))
+                for split, dataset in builder.as_dataset().items()
+            }
     except Exception as problem:
         raise _translated(problem, path, name, revision) from problem
     if revision and _COMMIT.fullmatch(revision) and commit not in (None, revision):
@@ -51,6 +60,31 @@ def read_hub(
             "Run once with a network, or name the cached revision.",
         )
     return splits, commit, _offline_note(builder, path, commit)
+
+
+def _streamed_part(dataset: Any, where: str) -> Part:
+    """Wrap a datasets.IterableDataset: rows are fetched while they are read."""
+    import pyarrow
+
+    def stream(columns: Sequence[str]) -> Iterator[Piece]:
+        chosen = dataset.select_columns(list(columns)) if columns else dataset
+        try:
+            for table in chosen.with_format("arrow").iter(batch_size=CHUNK_ROWS):
+                yield from ((batch, None) for batch in table.to_batches())
+        except Exception as problem:
+            raise _translated(problem, where, None, None) from problem
+
+    def load() -> Part:
+        batches = spool(batch for batch, _ in stream(()))
+        return memory_part(where, pyarrow.Table.from_batches(batches), class_names=named)
+
+    features = dataset.features.to_dict() if dataset.features else {}
+    named = class_names(features)
+    first = next(stream(()), None)
+    if first is None:
+        raise FinetuneError(f"{where}: holds no rows", "Name another split or configuration.")
+    part = memory_part(where, pyarrow.Table.from_batches([first[0]]), class_names=named)
+    return replace(part, rows=0, stream=stream, load=load)
 
 
 def _offline_note(builder: Any, path: str, commit: str | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from finetune.data.raw import CHUNK_ROWS, Part, table_from_objects
+from finetune.data.raw import CHUNK_ROWS, Objects, Part, table_from_objects
 from finetune.data.text_files import open_text, read_error
 from finetune.errors import FinetuneError
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import TextIO
-
-Chunk = tuple[list[dict[str, Any]], list[int] | None]
 
 
 def read_jsonl(path: Path) -> Part:
@@ -66,11 +64,11 @@ def read_json(path: Path) -> Part:
                 f"{path}: row {number} is {_named(row)}, not an object",
                 'Write each row as {"text": …, "label": …}.',
             )
-    chunks: Iterator[Chunk] = ((rows[i : i + CHUNK_ROWS], None) for i in range(0, len(rows), CHUNK_ROWS))
+    chunks: Iterator[Objects] = ((rows[i : i + CHUNK_ROWS], None) for i in range(0, len(rows), CHUNK_ROWS))
     return _with_rows(table_from_objects(str(path), chunks, notes))
 
 
-def line_chunks(where: str, file: TextIO) -> Iterator[Chunk]:
+def line_chunks(where: str, file: TextIO) -> Iterator[Objects]:
     """Yield the rows of a jsonl stream in chunks, with their lines. Raises FinetuneError at a bad line."""
     rows: list[dict[str, Any]] = []
     lines: list[int] = []

@@ -17,6 +17,7 @@ from finetune.data.label_values import (
     sorted_names,
     whole,
 )
+from finetune.data.spool import spool_table, take_rows
 from finetune.errors import FinetuneError
 from finetune.tasks import LabelScheme
 from finetune.tasks.text_classification import MULTI, REGRESSION, SINGLE
@@ -34,6 +35,8 @@ MAX_INTEGER_CLASSES = 200
 # Labels that differ from row to row are no classes; tiny sets are let through.
 MIN_ROWS_PER_CLASS = 2
 FEW_CLASSES = 10
+# More different values than this are looked at row by row, as numbers are.
+_MANY_LABELS = 100_000
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ def make_reader(split: RawSplit, table: pyarrow.Table, source: str | list[str], 
             )
         if len(source) < 2:
             raise FinetuneError("dataset.columns.label: a list with one column", f"Write the name alone: {source[0]}")
-        flags_from_columns(split, table, source)
         return LabelReader(LabelScheme(MULTI, tuple(source)), source, "flags")
+    rows = table.num_rows
+    table = _different_rows(table, label_column(source))
     column = table.column(label_column(source))
     fixed = _fixed_names(split, source)
     if _is_list(column):
@@ -84,14 +88,62 @@ def make_reader(split: RawSplit, table: pyarrow.Table, source: str | list[str], 
     _refuse_inexact(split, table, source, values)
     if forced == "auto" and values.kind == "float" and not _few_whole(values):
         return _number_reader(split, table, source, values)
-    return _class_reader(split, table, source, values, forced)
+    return _class_reader(split, table, rows, source, values, forced)
 
 
-def encode_labels(reader: LabelReader, split: RawSplit, table: pyarrow.Table) -> pyarrow.Array:
+def _different_rows(table: pyarrow.Table, column: str) -> pyarrow.Table:
+    """Return the first row of each different label, by which alone it is decided how labels are read.
+
+    Labels that have more different values than classes could (numbers) are returned as they are.
+    """
+    import numpy
+    import pyarrow.compute as pc
+
+    seen: set[Any] = set()
+    first = numpy.zeros(table.num_rows, dtype=bool)
+    start = 0
+    for chunk in table.column(column).chunks:
+        nested = _is_list(chunk)
+        values = [tuple(value) if value else value is None for value in chunk.to_pylist()] if nested else None
+        try:
+            for value in set(values) if values is not None else chunk.unique().to_pylist():
+                if value not in seen and value == value:  # the null and NaN of a chunk are no labels
+                    seen.add(value)
+                    place = values.index(value) if values is not None else pc.index(chunk, value).as_py()
+                    first[start + max(place, 0)] = True
+        except (NotImplementedError, TypeError):  # a type that cannot be a label; said by the caller
+            return table
+        if len(seen) > _MANY_LABELS:
+            return table
+        start += len(chunk)
+    return take_rows(table, first) if first.any() else table.slice(0, 1)
+
+
+def encode_labels(reader: LabelReader, split: RawSplit, table: pyarrow.Table) -> pyarrow.ChunkedArray:
     """Return the labels of a split: ids, lists of 0/1, or numbers; null where missing or hidden.
 
     Raises FinetuneError when a label does not occur in train, naming it with row and count.
     """
+    import pyarrow
+
+    kinds = {MULTI: pyarrow.list_(pyarrow.float32()), REGRESSION: pyarrow.float64()}
+    schema = pyarrow.schema([("label", kinds.get(reader.scheme.problem_type, pyarrow.int64()))])
+    names = [name for name in table.column_names if name == "row" or name.startswith(label_column(""))]
+    wanted = table.select(names)
+    pieces = (
+        pyarrow.RecordBatch.from_arrays(
+            [_encode_piece(reader, split, pyarrow.Table.from_batches([batch])).cast(schema.types[0])], schema=schema
+        )
+        for batch in wanted.to_batches()
+    )
+    try:
+        return spool_table(pieces, schema).column(0)
+    except FinetuneError:
+        # Only the whole split tells how often a fault occurs, and whether another reading of all labels avoids it.
+        return pyarrow.chunked_array([_encode_piece(reader, split, wanted)])
+
+
+def _encode_piece(reader: LabelReader, split: RawSplit, table: pyarrow.Table) -> pyarrow.Array:
     import pyarrow
     import pyarrow.compute as pc
 
@@ -129,7 +181,7 @@ def encode_labels(reader: LabelReader, split: RawSplit, table: pyarrow.Table) ->
     return ids
 
 
-def all_hidden(labels: pyarrow.Array, scheme: LabelScheme) -> bool:
+def all_hidden(labels: pyarrow.ChunkedArray, scheme: LabelScheme) -> bool:
     """Tell whether a split has no labels at all: all null, or all -1 for a regression."""
     import pyarrow.compute as pc
 
@@ -236,7 +288,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _class_reader(split: RawSplit, table: pyarrow.Table, source: str, values: Values, forced: str) -> LabelReader:
+def _class_reader(
+    split: RawSplit, table: pyarrow.Table, rows: int, source: str, values: Values, forced: str
+) -> LabelReader:
     hidden = _hidden_mark(values) if forced == "auto" else False
     found = names_of(values).drop_null()
     counts = {entry["values"]: entry["counts"] for entry in found.value_counts().to_pylist()}
@@ -248,7 +302,7 @@ def _class_reader(split: RawSplit, table: pyarrow.Table, source: str, values: Va
             'Write them as lists: jsonl with "label": ["a", "b"], or one 0/1 column a label.',
         )
     names = sorted_names(list(counts))
-    _check_classes(split, table, source, values, names, forced)
+    _check_classes(split, rows, source, values, names, forced)
     return LabelReader(LabelScheme(SINGLE, names), source, values.kind)
 
 
@@ -268,9 +322,8 @@ def _hidden_mark(values: Values) -> bool:
 
 
 def _check_classes(
-    split: RawSplit, table: pyarrow.Table, source: str, values: Values, names: tuple[str, ...], forced: str
+    split: RawSplit, rows: int, source: str, values: Values, names: tuple[str, ...], forced: str
 ) -> None:
-    rows = table.num_rows
     if not names:
         raise FinetuneError(
             f"{split.where}: column {source!r} holds no label in any row", "Map another column: dataset.columns.label"

@@ -6,14 +6,21 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from finetune.data.spool import spool, spool_table
 from finetune.errors import FinetuneError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pyarrow
 
 CHUNK_ROWS = 4096
+# The name of the column that holds the line of each row, which is always the first, while a file is read.
+LINE = "line"
+
+
+Piece = tuple["pyarrow.RecordBatch", "pyarrow.Array | None"]  # rows, and the line of each where there are lines
+Objects = tuple[list[dict[str, Any]], list[int] | None]  # rows, and the line of each where there are lines
 
 
 @dataclass(frozen=True)
@@ -22,17 +29,21 @@ class Part:
 
     `lines` holds the line on which each row starts, where the format has lines. `untyped` says that every value
     is a string because the format (csv) knows nothing else. `faults` names the columns that cannot be used, and why.
+    A streamed part has a `stream`: it yields columns in pieces, each with the lines of its rows; its `rows` is 0 and
+    `read` gives its first piece.
     """
 
     where: str
     types: Mapping[str, pyarrow.DataType]
     rows: int
     read: Callable[[Sequence[str]], pyarrow.Table]
-    lines: pyarrow.Array | None = None
+    lines: pyarrow.ChunkedArray | None = None
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
     untyped: bool = False
     notes: tuple[str, ...] = ()
+    stream: Callable[[Sequence[str]], Iterator[Piece]] | None = None
+    load: Callable[[], Part] | None = None  # of a streamed part: reads it whole
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -43,8 +54,7 @@ class Part:
         """Return where a row (0-based in this part) stands, in words."""
         if self.lines is None:
             return f"{self.where}: row {index + 1}"
-        line = self.lines[index].as_py()
-        return f"{self.where}:{line}" if line == index + 1 else f"{self.where}:{line} (row {index + 1})"
+        return _line_place(self.where, index, self.lines[index].as_py())
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,12 @@ class RawSplit:
         """Return where a row (1-based in the split) stands, in words."""
         index = row - 1
         for part in self.parts:
+            if part.stream is not None:
+                place, rows = _streamed_place(part, index)
+                if place is not None:
+                    return place
+                index -= rows
+                continue
             if index < part.rows:
                 return part.place(index)
             index -= part.rows
@@ -88,7 +104,8 @@ class RawSplit:
                     raise FinetuneError(part.faults[name], "Give every row of the column the same type.")
         tables = [_plain(part.read(columns)) for part in self.parts]
         try:
-            return pyarrow.concat_tables(tables, promote_options="permissive")
+            schema = pyarrow.unify_schemas([table.schema for table in tables], promote_options="permissive")
+            return pyarrow.concat_tables([cast_table(table, schema) for table in tables])
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as problem:
             files = ", ".join(part.where for part in self.parts)
             raise FinetuneError(
@@ -96,23 +113,86 @@ class RawSplit:
                 "Write all files of a split with the same column types.",
             ) from problem
 
+    def pieces(self, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+        """Yield the columns in pieces, file after file, without holding more than one."""
+        for part in self.parts:
+            if part.stream is None:
+                yield from _plain(part.read(columns)).to_batches()
+                continue
+            for batch, _ in part.stream(columns):
+                yield _picked(batch, columns)
+
+
+def loaded(split: RawSplit) -> RawSplit:
+    """Return a split with the files that were opened to be streamed read whole."""
+    return RawSplit(split.name, tuple(part.load() if part.load else part for part in split.parts))
+
+
+def _picked(batch: pyarrow.RecordBatch, columns: Sequence[str]) -> pyarrow.RecordBatch:
+    """Return some columns of a piece, without dictionary encoding; a column that it lacks is null."""
+    import pyarrow
+
+    arrays = [batch.column(name) if name in batch.schema.names else pyarrow.nulls(batch.num_rows) for name in columns]
+    plain = [array.dictionary_decode() if pyarrow.types.is_dictionary(array.type) else array for array in arrays]
+    return pyarrow.RecordBatch.from_arrays(plain, list(columns))
+
+
+def _streamed_place(part: Part, index: int) -> tuple[str | None, int]:
+    """Return where a row of a streamed part stands, by reading up to it; else None, and how many rows there are."""
+    assert part.stream is not None
+    done = 0
+    for batch, lines in part.stream(part.columns[:1]):
+        if index < done + batch.num_rows:
+            found = f"{part.where}: row {index + 1}"
+            return found if lines is None else _line_place(part.where, index, lines[index - done].as_py()), 0
+        done += batch.num_rows
+    return None, done
+
+
+def _line_place(where: str, index: int, line: int) -> str:
+    return f"{where}:{line}" if line == index + 1 else f"{where}:{line} (row {index + 1})"
+
 
 def _plain(table: pyarrow.Table) -> pyarrow.Table:
     """Undo dictionary encoding (pandas' categories) and drop library metadata, so that files can be joined."""
     import pyarrow
 
-    columns = []
-    for column in table.columns:
-        if pyarrow.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        columns.append(column)
-    return pyarrow.table(columns, names=table.column_names)
+    types = [field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type for field in table.schema]
+    plain = pyarrow.schema([pyarrow.field(name, kind) for name, kind in zip(table.column_names, types, strict=True)])
+    return cast_table(table, plain)
+
+
+def cast_table(table: pyarrow.Table, schema: pyarrow.Schema, safe: bool = True) -> pyarrow.Table:
+    """Return a table with other column types, converted piece by piece where they differ."""
+    import pyarrow
+
+    if table.schema.types == schema.types:
+        return pyarrow.table(table.columns, schema=schema)
+    batches = (
+        pyarrow.RecordBatch.from_arrays(
+            [
+                column if column.type == field.type else column.cast(field.type, safe=safe)
+                for column, field in zip(batch.columns, schema, strict=True)
+            ],
+            schema=schema,
+        )
+        for batch in table.to_batches()
+    )
+    return spool_table(batches, schema)
 
 
 def memory_part(where: str, table: pyarrow.Table, **rest: Any) -> Part:
-    """Return a part whose columns are already in memory."""
+    """Return a part whose columns are there already, in memory or mapped."""
     types = {field.name: field.type for field in table.schema}
     return Part(where, types, table.num_rows, lambda columns: table.select(list(columns)), **rest)
+
+
+def part_with_lines(where: str, batches: Sequence[pyarrow.RecordBatch], **rest: Any) -> Part:
+    """Return a part from pieces of one schema whose first column is LINE."""
+    import pyarrow
+
+    table = pyarrow.Table.from_batches(batches)
+    return memory_part(where, table.remove_column(0), lines=table.column(0), **rest)
 
 
 def class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -133,49 +213,69 @@ def schema_class_names(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
     return class_names(json.loads(stored).get("info", {}).get("features") or {})
 
 
-def table_from_objects(
-    where: str, chunks: Iterable[tuple[list[dict[str, Any]], list[int] | None]], notes: Sequence[str] = ()
-) -> Part:
+def table_from_objects(where: str, chunks: Iterable[Objects], notes: Sequence[str] = ()) -> Part:
     """Gather JSON objects, chunk by chunk, into a table whose columns are the union of their keys.
 
     A column that mixes types is kept as a fault, with the row, and only matters when it is used.
     """
     import pyarrow
 
-    arrays: dict[str, list[pyarrow.Array]] = {}
     faults: dict[str, tuple[int, str]] = {}
-    kinds: dict[str, str] = {}
-    line_chunks: list[pyarrow.Array] = []
-    total = 0
-    for rows, lines in chunks:
-        for name in dict.fromkeys(name for row in rows for name in row):
-            arrays.setdefault(name, [pyarrow.nulls(total)])
-        for name, found in arrays.items():
-            values = [row.get(name) for row in rows]
-            if (
-                name not in kinds
-                and (first := next((value for value in values if value is not None), None)) is not None
-            ):
-                kinds[name] = _kind(first)
-            array, fault = _to_array(values, kinds.get(name))
-            if fault is not None:
-                faults.setdefault(name, (total + fault[0], fault[1]))
-            found.append(array)
-        if lines is not None:
-            line_chunks.append(pyarrow.array(lines, pyarrow.int64()))
-        total += len(rows)
-    columns = {}
-    for name, found in arrays.items():
-        column, fault = _join(found)
+    batches = spool(object_batches(chunks, faults))
+    names = list(dict.fromkeys(name for batch in batches for name in batch.schema.names[1:]))
+    types: dict[str, pyarrow.DataType] = {}
+    for name in names:
+        types[name], fault = _join(name, batches)
         if fault is not None:
             faults[name] = min(fault, faults.get(name, fault))
-        columns[name] = column
-    lines_array = pyarrow.concat_arrays(line_chunks) if line_chunks else None
-    part = memory_part(where, pyarrow.table(columns), lines=lines_array, notes=tuple(notes))
+    schema = pyarrow.schema([(LINE, pyarrow.int64()), *types.items()])
+    if any(batch.schema != schema for batch in batches):
+        batches = spool(_unified(batch, schema) for batch in batches)
+    table = pyarrow.Table.from_batches(batches, schema)
+    has_lines = table.num_rows > 0 and table.column(0)[0].is_valid
+    part = memory_part(where, table.remove_column(0), lines=table.column(0) if has_lines else None, notes=tuple(notes))
     said = {
         name: f"{part.place(index)}: column {name!r} {problem}" for name, (index, problem) in sorted(faults.items())
     }
     return Part(**{**vars(part), "faults": said})
+
+
+def object_batches(chunks: Iterable[Objects], faults: dict[str, tuple[int, str]]) -> Iterator[pyarrow.RecordBatch]:
+    """Yield JSON objects as record batches, each with the columns known by then; the first column is LINE.
+
+    `faults` gathers (row, what is wrong) for the columns of which a chunk fits no type; that chunk then holds nulls.
+    """
+    import pyarrow
+
+    kinds: dict[str, str | None] = {}
+    total = 0
+    for rows, lines in chunks:
+        kinds |= {name: None for row in rows for name in row if name not in kinds}
+        arrays = [pyarrow.array(lines, pyarrow.int64()) if lines else pyarrow.nulls(len(rows), pyarrow.int64())]
+        for name, kind in kinds.items():
+            values = [row.get(name) for row in rows]
+            if kind is None and (first := next((value for value in values if value is not None), None)) is not None:
+                kinds[name] = kind = _kind(first)
+            array, fault = _to_array(values, kind)
+            if fault is not None:
+                faults.setdefault(name, (total + fault[0], fault[1]))
+            arrays.append(array)
+        yield pyarrow.RecordBatch.from_arrays(arrays, [LINE, *kinds])
+        total += len(rows)
+
+
+def _unified(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    """Return a batch with the columns and types of the whole file; what it lacks, or what fits no type, is null."""
+    import pyarrow
+
+    arrays = [batch.column(0)]
+    have = {name: place for place, name in enumerate(batch.schema.names) if place}
+    for wanted in list(schema)[1:]:
+        column = batch.column(have[wanted.name]) if wanted.name in have else None
+        if column is None or (pyarrow.types.is_null(wanted.type) and not pyarrow.types.is_null(column.type)):
+            column = pyarrow.nulls(batch.num_rows, wanted.type)
+        arrays.append(column.cast(wanted.type, safe=False))
+    return pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _kind(value: Any) -> str:
@@ -226,22 +326,24 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "…"
 
 
-def _join(chunks: list[pyarrow.Array]) -> tuple[pyarrow.ChunkedArray, tuple[int, str] | None]:
+def _join(name: str, batches: Sequence[pyarrow.RecordBatch]) -> tuple[pyarrow.DataType, tuple[int, str] | None]:
+    """Return the type of a column that all batches fit; without one null, and (row, what is wrong)."""
     import pyarrow
 
-    real = [chunk.type for chunk in chunks if not pyarrow.types.is_null(chunk.type)]
-    rows = sum(len(chunk) for chunk in chunks)
-    if not real:
-        return pyarrow.chunked_array([pyarrow.nulls(rows)]), None
-    target = real[0]
-    for kind in real[1:]:
-        wider = _common_type(target, kind)
-        if wider is None:
-            index, chunk = _first_of_type(chunks, kind)
-            problem = f"holds a {kind} ({chunk.as_py()!r}) where earlier rows hold a {target}"
-            return pyarrow.chunked_array([pyarrow.nulls(rows)]), (index, problem)
-        target = wider
-    return pyarrow.chunked_array([chunk.cast(target, safe=False) for chunk in chunks], target), None
+    target = pyarrow.null()
+    start = 0
+    for batch in batches:
+        place = next((i for i, found in enumerate(batch.schema.names) if i and found == name), None)
+        kind = pyarrow.null() if place is None else batch.schema.types[place]
+        if kind != target and not pyarrow.types.is_null(kind):
+            wider = kind if pyarrow.types.is_null(target) else _common_type(target, kind)
+            if wider is None:
+                index, value = next((i, value) for i, value in enumerate(batch.column(place)) if value.is_valid)
+                problem = f"holds a {kind} ({value.as_py()!r}) where earlier rows hold a {target}"
+                return pyarrow.null(), (start + index, problem)
+            target = wider
+        start += batch.num_rows
+    return target, None
 
 
 def _common_type(one: pyarrow.DataType, other: pyarrow.DataType) -> pyarrow.DataType | None:
@@ -252,14 +354,3 @@ def _common_type(one: pyarrow.DataType, other: pyarrow.DataType) -> pyarrow.Data
         return pyarrow.unify_schemas(fields, promote_options="permissive").field("c").type
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
         return None
-
-
-def _first_of_type(chunks: list[pyarrow.Array], kind: pyarrow.DataType) -> tuple[int, Any]:
-    start = 0
-    for chunk in chunks:
-        if chunk.type == kind:
-            for index, value in enumerate(chunk):
-                if value.is_valid:
-                    return start + index, value
-        start += len(chunk)
-    raise AssertionError(kind)

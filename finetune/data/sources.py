@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.data.cleaning import Cleaned, drop_unlabelled, read_clean
 from finetune.data.columns import ColumnMap, check_columns, map_columns
-from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_split
-from finetune.data.fingerprint import fingerprint_splits
+from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_file, read_split
+from finetune.data.fingerprint import digest_table, fingerprint_splits
 from finetune.data.folders import read_folder
 from finetune.data.hub import is_hub_id, read_hub
 from finetune.data.labels import LabelReader, all_hidden, encode_labels, make_reader
+from finetune.data.raw import loaded
 from finetune.data.splits import DEFAULT_VALIDATION_SHARE, Chosen, choose_splits, sample_rows
+from finetune.data.spool import as_array, take_rows
+from finetune.data.stream import Stream, look_through
+from finetune.data.streamed_files import open_streamed
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
@@ -23,7 +27,7 @@ from finetune.tasks.text_classification import MULTI, REGRESSION
 from finetune.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy
     import pyarrow
@@ -40,6 +44,7 @@ class LoadedData:
     `splits`: train, validation and maybe test, as datasets.Dataset whose columns are roles (text, text_pair?, label)
     plus `row`, the 1-based row number in the source. label is an id, a list of 0/1 per label, or a number.
     `fingerprint`: sha256 of the content. `dropped`: rows dropped by split. `columns`: source column(s) by role.
+    `stream`: the training rows where they are streamed; `splits["train"]` then has only label and row.
     """
 
     splits: dict[str, Any]
@@ -49,6 +54,7 @@ class LoadedData:
     dropped: dict[str, int]
     notes: tuple[str, ...]
     columns: ColumnMap
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,13 @@ class _Part:
 
     raw: RawSplit
     cleaned: Cleaned
-    labels: pyarrow.Array
+    labels: pyarrow.ChunkedArray
 
 
-def load_data(recipe: Recipe, task: Task) -> LoadedData:
+def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> LoadedData:
     """Read, check, label and split the dataset of a recipe.
 
+    `rows_needed` is how many training rows the run will see at most (None: all); of a stream no more are read.
     Raises FinetuneError naming file, row and remedy for everything that has no plain right answer.
     """
     settings = recipe.dataset
@@ -81,22 +88,31 @@ def load_data(recipe: Recipe, task: Task) -> LoadedData:
     mapped = map_columns(train, task, settings.columns or {})
     check_columns(train, mapped.columns)
     notes = [*source.notes, *_part_notes(source, chosen), *chosen.notes, *mapped.notes]
-    cleaned = read_clean(train, mapped.columns, task.target)
-    reader = make_reader(train, cleaned.table, mapped.columns[task.target], settings.problem_type)
-    cleaned, labels = drop_unlabelled(train, cleaned, encode_labels(reader, train, cleaned.table))
-    parts = {"train": _Part(train, cleaned, labels)}
-    for name, split in (("validation", chosen.validation), ("test", chosen.test)):
-        if split is not None:
-            may_lack = name == "test" or split == "validation"
-            part = _labelled(source.splits[split], mapped.columns, task, reader, chosen, name, may_lack, notes)
-            if part is not None:
-                parts[name] = part
-    dropped = {name: part.cleaned.dropped for name, part in parts.items()}
+    looked = None
+    if settings.streaming:
+        looked = look_through(train, mapped.columns, task.target, settings.problem_type, rows_needed)
+        reader, dropped = looked.reader, {"train": looked.dropped}
+        notes += looked.notes
+        tables = {}
+    else:
+        cleaned = read_clean(train, mapped.columns, task.target)
+        reader = make_reader(train, cleaned.table, mapped.columns[task.target], settings.problem_type)
+        cleaned, labels = drop_unlabelled(train, cleaned, encode_labels(reader, train, cleaned.table))
+        tables = {"train": _table(_Part(train, cleaned, labels))}
+        dropped = {"train": cleaned.dropped}
+        notes += cleaned.notes
+    parts = _evaluation_parts(source, chosen, mapped.columns, task, reader, notes)
+    dropped |= {name: part.cleaned.dropped for name, part in parts.items()}
     notes += [note for part in parts.values() for note in part.cleaned.notes]
-    tables = _with_validation({name: _table(part) for name, part in parts.items()}, settings, reader, notes)
+    tables |= {name: _table(part) for name, part in parts.items()}
+    tables = _with_validation(tables, settings, reader, notes)
     tables = _sampled(tables, settings, reader.scheme, notes)
-    notes += _leaks(tables, task)
-    fingerprint = fingerprint_splits(tables, reader.scheme.names)
+    digests = {name: digest_table(table) for name, table in tables.items()}
+    if looked is None:
+        notes += _leaks(tables, task)
+    else:
+        tables["train"], digests["train"] = looked.stream.known, looked.digests
+    fingerprint = fingerprint_splits(digests, reader.scheme.names)
     return LoadedData(
         splits=_to_datasets(tables, fingerprint),
         labels=reader.scheme,
@@ -105,7 +121,21 @@ def load_data(recipe: Recipe, task: Task) -> LoadedData:
         dropped=dropped,
         notes=tuple(dict.fromkeys(notes)),
         columns=mapped.columns,
+        stream=looked.stream if looked else None,
     )
+
+
+def _evaluation_parts(
+    source: Source, chosen: Chosen, columns: ColumnMap, task: Task, reader: LabelReader, notes: list[str]
+) -> dict[str, _Part]:
+    parts = {}
+    for name, split in (("validation", chosen.validation), ("test", chosen.test)):
+        if split is not None:
+            may_lack = name == "test" or split == "validation"
+            part = _labelled(loaded(source.splits[split]), columns, task, reader, chosen, name, may_lack, notes)
+            if part is not None:
+                parts[name] = part
+    return parts
 
 
 def find_source(settings: Any) -> Source:
@@ -124,25 +154,26 @@ def _find_source(settings: Any) -> Source:
     path, data_files = settings.path, settings.data_files
     if path is None and data_files is None:
         raise FinetuneError("dataset.path: missing", "Name a hub id, a file or a folder: dataset.path: data/train.csv")
+    reader = open_streamed if settings.streaming else read_file
     if path is None:
-        return Source(read_data_files(data_files, None, None))
+        return Source(read_data_files(data_files, None, None, reader))
     if data_files is not None and path == "conll":
         raise FinetuneError("dataset.path: conll files hold labelled words, not labelled texts", "Use jsonl or csv.")
     if data_files is not None and path in BUILDERS:
-        return Source(read_data_files(data_files, None, BUILDERS[path]))
+        return Source(read_data_files(data_files, None, BUILDERS[path], reader))
     place = resolve_package_path(path) if is_package_path(path) else Path(path).expanduser()
     if os.path.isdir(place):
         if data_files is not None:
-            return Source(read_data_files(data_files, place, None))
-        splits, notes = read_folder(place, settings.name)
+            return Source(read_data_files(data_files, place, None, reader))
+        splits, notes = read_folder(place, settings.name, reader)
         return Source(splits, None, notes)
     if os.path.isfile(place):
         if data_files is not None:
             raise FinetuneError(f"dataset: path names a file ({path}) and data_files names others", "Keep one of them.")
-        return Source({"train": read_split("train", [place])})
+        return Source({"train": read_split("train", [place], None, reader)})
     if not is_hub_id(path) or os.path.lexists(place) or format_of(place) is not None or is_package_path(path):
         raise missing_file(place)
-    return Source(*read_hub(path, settings.name, settings.revision, data_files))
+    return Source(*read_hub(path, settings.name, settings.revision, data_files, settings.streaming))
 
 
 def _part_notes(source: Source, chosen: Chosen) -> list[str]:
@@ -197,6 +228,11 @@ def _with_validation(
 
     if "validation" in tables:
         return tables
+    if settings.streaming:
+        raise FinetuneError(
+            "dataset: there is no validation split, and none can be held out of a stream",
+            "Name one: dataset.data_files: {train: …, validation: …}, or dataset.splits.validation.",
+        )
     share = settings.validation_size or DEFAULT_VALIDATION_SHARE
     train = tables["train"]
     strata = _strata(train, reader.scheme)
@@ -208,13 +244,14 @@ def _with_validation(
             f"dataset: {plural(train.num_rows, 'row')} are too few to hold out a validation split",
             "Add rows, or a validation file: dataset.data_files: {train: …, validation: …}",
         )
-    kept = numpy.setdiff1d(numpy.arange(train.num_rows), held)
+    mask = numpy.zeros(train.num_rows, dtype=bool)
+    mask[held] = True
     how = "at random" if strata is None else "stratified by label"
     notes.append(
         f"No validation split: {plural(len(held), 'row')} ({len(held) / train.num_rows:.0%}) of train held out, "
         f"{how}, with dataset.seed {settings.seed}."
     )
-    split = {"train": train.take(kept), "validation": train.take(held)}
+    split = {"train": take_rows(train, ~mask), "validation": take_rows(train, mask)}
     return split | {name: table for name, table in tables.items() if name not in split}
 
 
@@ -222,13 +259,17 @@ def _sampled(
     tables: Mapping[str, pyarrow.Table], settings: Any, scheme: LabelScheme, notes: list[str]
 ) -> dict[str, pyarrow.Table]:
     """Cut the splits down to the sizes that the recipe asks for."""
+    import numpy
+
     sampled = {}
     for name, table in tables.items():
         count = settings.max_train_samples if name == "train" else settings.max_eval_samples
         if count is not None and count < table.num_rows:
             rows = sample_rows(table.num_rows, count, _strata(table, scheme), settings.seed, f"sample {name}")
             notes.append(f"{name}: a sample of {len(rows):,} of {plural(table.num_rows, 'row')}.")
-            table = table.take(rows)
+            mask = numpy.zeros(table.num_rows, dtype=bool)
+            mask[rows] = True
+            table = take_rows(table, mask)
         sampled[name] = table
     return sampled
 
@@ -239,39 +280,54 @@ def _strata(table: pyarrow.Table, scheme: LabelScheme) -> numpy.ndarray | None:
 
     if scheme.problem_type == REGRESSION:
         return None
-    labels = table.column("label").combine_chunks()
+    labels = table.column("label")
     if scheme.problem_type != MULTI:
-        return numpy.asarray(labels)
-    flags = numpy.asarray(labels.flatten()).reshape(table.num_rows, -1)
-    return numpy.asarray(numpy.unique(flags, axis=0, return_inverse=True)[1]).ravel()
+        return as_array(labels, numpy.int32)
+    # Numbered as the sets come, then in the order of the sets.
+    numbers: dict[bytes, int] = {}
+    found = numpy.empty(table.num_rows, dtype=numpy.int32)
+    start = 0
+    for chunk in labels.chunks:
+        flags = chunk.flatten().to_numpy().astype(numpy.uint8).reshape(len(chunk), -1)
+        found[start : start + len(chunk)] = [numbers.setdefault(row.tobytes(), len(numbers)) for row in flags]
+        start += len(chunk)
+    order = numpy.empty(len(numbers), dtype=numpy.int32)
+    order[[numbers[row] for row in sorted(numbers)]] = numpy.arange(len(numbers))
+    return order[found]
 
 
 def _leaks(tables: Mapping[str, pyarrow.Table], task: Task) -> list[str]:
-    """Say how many evaluation rows have exactly the inputs of a training row."""
-    import pyarrow
-    import pyarrow.compute as pc
+    """Say how many evaluation rows have exactly the inputs of a training row.
 
-    between = pyarrow.scalar("\x1f", pyarrow.large_string())
+    They are compared by a hash of 64 bits, of which those of the evaluation rows alone are kept.
+    """
+    import numpy
+
     roles = [column.role for column in task.columns if column.role in tables["train"].column_names]
     roles.remove(task.target)
-
-    def keys(table: pyarrow.Table) -> Any:
-        columns = [table.column(role) for role in roles]
-        return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, between)
-
-    train = keys(tables["train"])
+    others = {name: numpy.concatenate([*_hashes(table, roles)]) for name, table in tables.items() if name != "train"}
+    known = numpy.unique(numpy.concatenate(list(others.values())))
+    in_train = numpy.zeros(len(known), dtype=bool)
+    for hashes in _hashes(tables["train"], roles):
+        places = numpy.minimum(numpy.searchsorted(known, hashes), len(known) - 1)
+        in_train[places[known[places] == hashes]] = True
     notes = []
-    for name in tables:
-        both = 0 if name == "train" else pc.sum(pc.is_in(keys(tables[name]), value_set=train)).as_py()
+    for name, hashes in others.items():
+        both = int(in_train[numpy.searchsorted(known, hashes)].sum())
         if both:
             notes.append(f"{plural(both, 'row')} of {name} also stand in train, word for word: scores may be too good.")
     return notes
 
 
+def _hashes(table: pyarrow.Table, roles: Sequence[str]) -> Iterator[numpy.ndarray]:
+    import numpy
+
+    for batch in table.select(list(roles)).to_batches():
+        texts = zip(*(batch.column(role).to_pylist() for role in roles), strict=True)
+        yield numpy.fromiter(map(hash, texts), numpy.int64, batch.num_rows)
+
+
 def _to_datasets(tables: Mapping[str, pyarrow.Table], fingerprint: str) -> dict[str, Any]:
     import datasets
 
-    return {
-        name: datasets.Dataset(table.combine_chunks(), fingerprint=f"{fingerprint[:32]}-{name}")
-        for name, table in tables.items()
-    }
+    return {name: datasets.Dataset(table, fingerprint=f"{fingerprint[:32]}-{name}") for name, table in tables.items()}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy
 
 DEFAULT_VALIDATION_SHARE = 0.1
+_PIECE_ROWS = 1 << 16
 _VALIDATION_WORDS = ("valid", "val", "dev")
 
 
@@ -93,11 +94,24 @@ def seeded_order(rows: int, seed: int, purpose: str) -> numpy.ndarray:
     """
     import numpy
 
+    return numpy.asarray(numpy.argsort(_mixed(rows, seed, purpose), kind="stable"))
+
+
+def _mixed(rows: int, seed: int, purpose: str) -> numpy.ndarray:
+    """Return splitmix64 of the numbers of the rows; it is a bijection, so no two are equal."""
+    import numpy
+
     start = int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:8], "little")
-    mixed = numpy.uint64(start) + numpy.arange(1, rows + 1, dtype=numpy.uint64) * numpy.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> numpy.uint64(shift))) * numpy.uint64(factor)
-    return numpy.asarray(numpy.argsort(mixed ^ (mixed >> numpy.uint64(31)), kind="stable"))
+    mixed = numpy.arange(1, rows + 1, dtype=numpy.uint64)
+    for first in range(0, rows, _PIECE_ROWS):
+        piece = mixed[first : first + _PIECE_ROWS]
+        piece *= numpy.uint64(0x9E3779B97F4A7C15)
+        piece += numpy.uint64(start)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            piece ^= piece >> numpy.uint64(shift)
+            piece *= numpy.uint64(factor)
+        piece ^= piece >> numpy.uint64(31)
+    return mixed
 
 
 def sample_rows(
@@ -110,16 +124,27 @@ def sample_rows(
     """
     import numpy
 
-    order = seeded_order(rows, seed, purpose)
+    mixed = _mixed(rows, seed, purpose)
     if strata is None:
-        return numpy.sort(order[: min(count, rows)])
-    _, groups, sizes = numpy.unique(strata, return_inverse=True, return_counts=True)
+        return numpy.sort(numpy.argpartition(mixed, count)[:count]) if count < rows else numpy.arange(rows)
+    groups, sizes = _groups(strata)
     # Ties between equal shares are broken by a seeded order too, not by the name of the group.
     quota = _quotas(sizes, count, leave, seeded_order(len(sizes), seed, purpose + ":ties"))
-    by_group = order[numpy.argsort(groups[order], kind="stable")]
+    by_group = numpy.lexsort((mixed, groups))
     starts = numpy.cumsum(sizes) - sizes
-    place = numpy.arange(rows) - numpy.repeat(starts, sizes)
-    return numpy.sort(by_group[place < numpy.repeat(quota, sizes)])
+    taken = [by_group[start : start + number] for start, number in zip(starts, quota, strict=True)]
+    return numpy.sort(numpy.concatenate(taken))
+
+
+def _groups(strata: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return the number of each row's group, in the order of the strata, and the sizes of the groups."""
+    import numpy
+
+    if strata.dtype.kind == "i" and len(strata) and strata.min() >= 0 and strata.max() < len(strata):
+        counts = numpy.bincount(strata)
+        return (numpy.cumsum(counts > 0) - 1).astype(numpy.int32)[strata], counts[counts > 0]
+    _, groups, sizes = numpy.unique(strata, return_inverse=True, return_counts=True)
+    return groups, sizes
 
 
 def _quotas(sizes: numpy.ndarray, count: int, leave: int, ties: numpy.ndarray) -> numpy.ndarray:

@@ -36,14 +36,14 @@ class Encoding:
     note: str | None = None
 
 
-def open_text(path: Path) -> tuple[TextIO, tuple[str, ...]]:
-    """Open a text file for reading, with notes on its encoding.
+def open_text(path: Path, encoding: Encoding | None = None) -> tuple[TextIO, tuple[str, ...]]:
+    """Open a text file for reading, with notes on its encoding, which is found by reading it once unless it is given.
 
     A byte-order mark is skipped, line ends are left as they are (csv wants that). Raises FinetuneError when the file is
     empty, is not text, or holds invalid bytes among valid UTF-8.
     """
     try:
-        encoding = find_encoding(path)
+        encoding = encoding or find_encoding(path)
         stream = io.TextIOWrapper(open_bytes(path), encoding=encoding.name, newline="")
     except OSError as problem:
         raise read_error(path, problem) from problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from finetune.evaluation.metrics import FORMULAS, MULTI_LABEL, REGRESSION
@@ -17,21 +17,22 @@ _SEED = 0  # an interval is a property of the predictions: the same predictions 
 
 
 def confidence_interval(
-    name: str, predictions: Sequence[Any], references: Sequence[Any], scheme: LabelScheme, confidence: float
+    name: str, predictions: Any, references: Any, scheme: LabelScheme, confidence: float
 ) -> tuple[float, float] | None:
     """Return (low, high) of a metric at the given confidence, or None where it is not defined.
 
     The independent unit is the row (methods: accuracy by Wilson 1927, the rest by a percentile bootstrap of
     2,000 resamples).
     """
+    import numpy
+
     if name in {"accuracy", "exact_match"}:
-        hits = sum(predicted == truth for predicted, truth in zip(predictions, references, strict=True))
+        equal = numpy.asarray(predictions) == numpy.asarray(references)
+        hits = int(equal.all(axis=1).sum() if equal.ndim == 2 else equal.sum())
         return wilson(hits, len(references), confidence)
     values = _resampled(name, predictions, references, scheme)
     if values is None:
         return None
-    import numpy
-
     values = values[numpy.isfinite(values)]
     if len(values) < RESAMPLES // 2:  # undefined in most resamples, as a correlation of three rows is
         return None
@@ -53,9 +54,7 @@ def wilson(hits: int, n: int, confidence: float) -> tuple[float, float] | None:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _resampled(
-    name: str, predictions: Sequence[Any], references: Sequence[Any], scheme: LabelScheme
-) -> numpy.ndarray | None:
+def _resampled(name: str, predictions: Any, references: Any, scheme: LabelScheme) -> numpy.ndarray | None:
     """Return the metric on each resample of the rows, or None for a metric that is not ours."""
     import numpy
 
@@ -102,8 +101,10 @@ def _single_label_counts(
     """
     import numpy
 
-    classes = numpy.unique(numpy.concatenate([truth, guess]))
-    pairs, sizes = numpy.unique(numpy.stack([truth, guess]), axis=1, return_counts=True)
+    classes = numpy.union1d(numpy.unique(truth), numpy.unique(guess))
+    cells = numpy.searchsorted(classes, truth) * len(classes) + numpy.searchsorted(classes, guess)
+    found, sizes = numpy.unique(cells, return_counts=True)
+    pairs = classes[found // len(classes)], classes[found % len(classes)]
     weights = draw.multinomial(len(truth), sizes / len(truth), size=RESAMPLES).astype(float)
     true_of = (pairs[0][:, None] == classes).astype(float)
     guess_of = (pairs[1][:, None] == classes).astype(float)

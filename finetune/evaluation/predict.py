@@ -8,32 +8,57 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune import ranks
+from finetune.data.arrow_files import table_of
 from finetune.data.batching import collate, evaluation_batches
+from finetune.data.spool import as_array, scratch_array
 from finetune.errors import FinetuneError
 from finetune.evaluation.intervals import confidence_interval
 from finetune.evaluation.metrics import compute_metrics
 from finetune.tasks import LabelScheme, Task
 
 if TYPE_CHECKING:
+    import numpy
+    import pyarrow
     import torch
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said about a split: one prediction a row in the order of the split, and what was true.
+    """What a model said about a split, in the order of the split; no logits are kept.
 
     Of several ranks, rank 0 has the whole of it, the others nothing.
+    answers: label ids (int32), or rows × labels of 0/1 (uint8), or numbers (float64); references: what was true, alike.
+    rows: where they stand in the source. probabilities: rows × labels, in a mapped file when they are many; None for
+    regression, and where nothing was computed.
     """
 
-    predictions: list[dict[str, Any]]
-    references: list[Any]
-    rows: list[int]
+    answers: numpy.ndarray
+    references: numpy.ndarray
+    rows: numpy.ndarray
+    probabilities: numpy.ndarray | None = None
     loss: float | None = None
 
-    @property
-    def answers(self) -> list[Any]:
-        """Return the predictions as the metrics want them."""
-        return [entry["prediction"] for entry in self.predictions]
+    def predictions(self) -> Iterator[dict[str, Any]]:
+        """Yield the prediction of each row, as the task's `predict` gives it."""
+        for place, answer in enumerate(self.answers):
+            chances = {} if self.probabilities is None else {"probabilities": self.probabilities[place].tolist()}
+            yield {"prediction": answer.tolist(), **chances}
+
+
+def label_array(column: pyarrow.ChunkedArray, labels: LabelScheme) -> numpy.ndarray:
+    """Return a column of labels as one array: ids, rows × labels of 0/1, or numbers."""
+    import numpy
+
+    if labels.problem_type == "regression":
+        return as_array(column, numpy.float64)
+    if labels.problem_type != "multi_label_classification":
+        return as_array(column, numpy.int32)
+    flags = numpy.empty((len(column), labels.num_labels), numpy.uint8)
+    start = 0
+    for chunk in column.chunks:
+        flags[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(len(chunk), -1)
+        start += len(chunk)
+    return flags
 
 
 @dataclass(frozen=True)
@@ -87,37 +112,41 @@ def evaluate_split(
 
     The ranks share the batches, and rank 0 takes their answers in the order of the batches: those of one process.
     """
+    import numpy
     import torch
 
     task, labels = predictor.task, predictor.labels
-    predictions: list[Any] = [None] * len(split)
-    references = list(split["labels"])
+    references = label_array(table_of(split).column("labels"), labels)
+    # As the loss wants them: flags are numbers to it, ids whole ones.
+    truth_type = torch.int64 if labels.problem_type == "single_label_classification" else torch.float32
+    answers = numpy.empty_like(references)
+    with_chances = labels.problem_type != "regression" and ranks.is_main()
+    chances = scratch_array((len(split), labels.num_labels), numpy.float64) if with_chances else None
+    lengths = as_array(table_of(split).column("length"), numpy.int32)
+    own = ranks.share(list(evaluation_batches(lengths, predictor.batch_size)), filler=lambda batch: batch[-1:])
+    asked = predict_rows(predictor, split, (places for places, _ in own), check)
     loss_sum = weight_sum = 0.0
     done = 0
-    batches = list(evaluation_batches(split["length"], predictor.batch_size))
-    own = ranks.share(batches, filler=lambda batch: batch[-1:])
-    asked = predict_rows(predictor, split, (places for places, _ in own), check)
     for (places, logits), (_, counts) in zip(asked, own, strict=True):
-        truth = torch.tensor([references[place] for place in places])
+        truth = torch.tensor(references[places], dtype=truth_type)
         loss, weight = float(task.loss(logits, truth, labels)), float(task.loss_weight(truth, labels))
-        answers = (places, task.predict(logits.numpy(), labels), loss, weight) if counts else None
-        for answered, found, batch_loss, batch_weight in filter(None, ranks.gather(answers)):
+        found = (places, *_columns(task.predict(logits.numpy(), labels)), loss, weight) if counts else None
+        for answered, said, shares, batch_loss, batch_weight in filter(None, ranks.gather(found)):
             loss_sum, weight_sum = loss_sum + batch_loss, weight_sum + batch_weight
-            for place, prediction in zip(answered, found, strict=True):
-                predictions[place] = prediction
+            answers[answered] = said
+            if chances is not None:
+                chances[answered] = shares
             done += len(answered)
         advance(done)
+    rows = as_array(table_of(split).column("row"), numpy.int64)
     if not ranks.is_main():
-        return Evaluation([], [], [])
-    return Evaluation(
-        predictions, _plain(references, labels), list(split["row"]), loss_sum / weight_sum if weight_sum else None
-    )
+        return Evaluation(answers[:0], references[:0], rows[:0])
+    return Evaluation(answers, references, rows, chances, loss_sum / weight_sum if weight_sum else None)
 
 
-def _plain(references: list[Any], labels: LabelScheme) -> list[Any]:
-    if labels.problem_type == "multi_label_classification":
-        return [[int(flag) for flag in flags] for flags in references]
-    return references
+def _columns(said: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """Return predictions and probabilities (none for regression) of some rows."""
+    return [entry["prediction"] for entry in said], [entry.get("probabilities") for entry in said]
 
 
 def score(
@@ -128,7 +157,9 @@ def score(
     A value that is undefined (a correlation with a constant) is null, never a number.
     Raises FinetuneError when a model's outputs are not numbers.
     """
-    if any(isinstance(answer, float) and not math.isfinite(answer) for answer in evaluation.answers):
+    import numpy
+
+    if not numpy.isfinite(evaluation.answers).all():
         raise FinetuneError(
             "the model's predictions are not finite numbers (NaN or infinity)",
             "Lower training.learning_rate, or set training.mixed_precision: no.",

@@ -18,7 +18,6 @@ from finetune.text import did_you_mean, join_words
 NOT_AVAILABLE: tuple[Path, ...] = (
     ("peft",),
     ("generation",),
-    ("dataset", "streaming"),
     ("preprocessing", "packing"),
     ("training", "seeds"),
     ("evaluation", "bias"),
@@ -40,11 +39,13 @@ TASKS_NOT_AVAILABLE = (
 )  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
 
+VALIDATION_WORDS = ("valid", "val", "dev")  # other names under which that split is found
 STEPS_BETWEEN = 100  # evaluations, and checkpoints, when the recipe says `steps` without a number
 
 TASK, PROBLEM_TYPE = ("task",), ("dataset", "problem_type")
 PATH, DATA_FILES = ("dataset", "path"), ("dataset", "data_files")
 VALIDATION = ("dataset", "splits", "validation")
+STREAMING = ("dataset", "streaming")
 VALIDATION_SIZE = ("dataset", "validation_size")
 EVAL_STRATEGY, SAVE_STRATEGY = ("training", "eval_strategy"), ("training", "save_strategy")
 EVAL_STEPS, SAVE_STEPS = ("training", "eval_steps"), ("training", "save_steps")
@@ -165,6 +166,8 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
         )
     if data.data_files is not None:
         yield from _data_files(recipe)
+    if data.streaming:
+        yield from _streaming(recipe)
     if data.validation_size is not None and data.splits.validation is not None:
         yield Finding(
             VALIDATION_SIZE,
@@ -176,6 +179,23 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
             VALIDATION_SIZE,
             "holds rows of train out, but dataset.data_files has validation files; keep one",
             (DATA_FILES,),
+        )
+
+
+def _streaming(recipe: Recipe) -> Iterator[Finding]:
+    data = recipe.dataset
+    if data.max_train_samples is not None:
+        key = ("dataset", "max_train_samples")
+        yield Finding(key, "a stream has no sample drawn beforehand; use training.max_steps", (STREAMING,))
+    if data.validation_size is not None:
+        yield Finding(
+            VALIDATION_SIZE, "no rows can be held out of a stream; name a validation split of its own", (STREAMING,)
+        )
+    elif data.splits.validation is None:
+        yield Finding(VALIDATION, "a stream needs a validation split of its own; name one", (STREAMING,))
+    elif data.data_files and not {data.splits.validation, *VALIDATION_WORDS} & data.data_files.keys():
+        yield Finding(
+            DATA_FILES, "a stream needs a validation split of its own; add its files", (STREAMING, VALIDATION)
         )
 
 

@@ -141,7 +141,13 @@ class Dataset(Section):
         ),
     )
     seed: Seed = Field(default=0, description="Fixes splits and samples, apart from training.seed.")
-    streaming: bool = Field(default=False, description="Read rows while training instead of downloading first.")
+    streaming: bool = Field(
+        default=False,
+        description=(
+            "Read, clean and tokenise the training rows while training, for corpora that do not fit on the disk or "
+            "take long to prepare; they are shuffled within windows of 16,384 rows. Needs a validation split."
+        ),
+    )
     columns: dict[Text, Text | list[Text]] = Field(
         default={},
         description=(

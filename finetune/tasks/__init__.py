@@ -6,7 +6,7 @@ without torch; heavy things are imported inside its functions.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -68,9 +68,9 @@ class Task:
     encode: Callable[..., dict[str, list[Any]]]
     loss: Callable[..., Any]
     loss_weight: Callable[..., Any]
-    balanced_weights: Callable[[Sequence[Any], LabelScheme], list[float]]
+    balanced_weights: Callable[[Any, LabelScheme], list[float]]
     predict: Callable[..., list[Any]]
-    majority: Callable[[Sequence[Any], LabelScheme], Any]
+    majority: Callable[[Any, LabelScheme], Any]
 
     def column(self, role: str) -> Column:
         """Return the column that plays a role."""

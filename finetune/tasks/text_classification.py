@@ -1,7 +1,5 @@
 """Text classification: single text or pair; one label, several labels, or a number (regression)."""
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from finetune.tasks import Column, LabelScheme, Task
@@ -47,16 +45,18 @@ def loss_weight(labels: Any, scheme: LabelScheme, class_weights: Any = None) -> 
     return torch.tensor(float(len(labels)), device=labels.device)
 
 
-def balanced_weights(labels: Sequence[Any], scheme: LabelScheme) -> list[float]:
+def balanced_weights(labels: Any, scheme: LabelScheme) -> list[float]:
     """Return weights inverse to how often each class occurs: rows / (classes × rows of the class).
 
     For several labels the weight of the positive answers: rows without the label / rows with it.
     """
+    import numpy
+
     if scheme.problem_type == MULTI:
-        counts = [sum(flags) for flags in zip(*labels, strict=True)]
-        return [(len(labels) - count) / max(count, 1) for count in counts]
-    found = Counter(labels)
-    return [len(labels) / (scheme.num_labels * max(found[index], 1)) for index in range(scheme.num_labels)]
+        carrying = numpy.asarray(labels).sum(axis=0).tolist()
+        return [(len(labels) - count) / max(count, 1) for count in carrying]
+    counts = numpy.bincount(labels, minlength=scheme.num_labels).tolist()
+    return [len(labels) / (scheme.num_labels * max(count, 1)) for count in counts]
 
 
 def predict(logits: Any, scheme: LabelScheme) -> list[dict[str, Any]]:
@@ -77,14 +77,15 @@ def predict(logits: Any, scheme: LabelScheme) -> list[dict[str, Any]]:
     return [{"prediction": int(row.argmax()), "probabilities": row.tolist()} for row in chances]
 
 
-def majority(labels: Sequence[Any], scheme: LabelScheme) -> Any:
+def majority(labels: Any, scheme: LabelScheme) -> Any:
     """Return the most frequent class, the labels that most rows carry, or the mean."""
+    import numpy
+
     if scheme.problem_type == REGRESSION:
-        return sum(labels) / len(labels)
+        return float(numpy.mean(labels))
     if scheme.problem_type == MULTI:
-        return [int(2 * sum(flags) > len(labels)) for flags in zip(*labels, strict=True)]
-    counts = Counter(labels)
-    return min(counts, key=lambda label: (-counts[label], label))
+        return [int(2 * count > len(labels)) for count in numpy.asarray(labels).sum(axis=0).tolist()]
+    return int(numpy.bincount(labels).argmax())
 
 
 TASK = Task(

@@ -21,7 +21,7 @@ def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         prepared = prepare(options.recipe, lambda name: nullcontext(), Path(directory), smoke=options.smoke)
     training = options.recipe.training
-    plan = make_plan(training, len(prepared.train_rows), num_processes)
+    plan = make_plan(training, len(prepared.data.splits["train"]), num_processes)
     length = min(prepared.encoded.length_max, prepared.max_length)
     return {
         "name": options.name,

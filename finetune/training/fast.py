@@ -35,14 +35,15 @@ def keep_freed_memory() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
 
 
-def speed_up_model(model: Any, recipe: Recipe, train: Any) -> None:
+def speed_up_model(model: Any, recipe: Recipe, train: Any | None) -> None:
     """Give a model on the processor faster parts of the same mathematics; before the optimizer sees its parameters.
 
+    `train` are all training rows, None where they are not known beforehand.
     With gradient checkpointing torch draws dropout masks a second time from its own generator, and torch.compile sees
     through its own modules only: there the plain ones stay.
     """
     keep_freed_memory()
-    if recipe.training.optim in _DECAY_ONLY:
+    if train is not None and recipe.training.optim in _DECAY_ONLY:
         narrow_vocabulary(model, _used_ids(train, model.get_input_embeddings().num_embeddings))
     if recipe.training.gradient_checkpointing or recipe.training.torch_compile:
         return

@@ -79,6 +79,8 @@ def find_frozen(
     try:
         if recipe.training.torch_compile:
             raise NoCutError("the model is compiled as a whole (training.torch_compile)")
+        if recipe.dataset.streaming:
+            raise NoCutError("the training rows are streamed (dataset.streaming)")
         if accelerator.distributed_type.value not in _WHOLE_MODELS:
             raise NoCutError("the model is spread over several processes")
         order = numpy.argsort(numpy.asarray(split["length"]), kind="stable")

@@ -57,11 +57,18 @@ def finish(prepared: Prepared, progress: Progress, session: Session, reason: str
 
 def write_predictions(directory: Path, split: str, evaluation: Evaluation, labels: LabelScheme) -> None:
     """Write predictions-<split>.jsonl: source row, prediction, reference, and probabilities where there are some."""
-    lines = []
-    for row, predicted, reference in zip(evaluation.rows, evaluation.predictions, evaluation.references, strict=True):
-        entry = {"row": row, **readable(predicted, labels), "reference": label_words(reference, labels)}
-        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
-    write_atomically(directory / f"predictions-{split}.jsonl", "".join(lines))
+    entries = zip(evaluation.rows.tolist(), evaluation.predictions(), evaluation.references, strict=True)
+    write_atomically(
+        directory / f"predictions-{split}.jsonl",
+        (
+            json.dumps(
+                {"row": row, **readable(predicted, labels), "reference": label_words(reference.tolist(), labels)},
+                ensure_ascii=False,
+            )
+            + "\n"
+            for row, predicted, reference in entries
+        ),
+    )
 
 
 def save_model(prepared: Prepared, model: Any, directory: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 from finetune import ranks
 from finetune.console import progress as show_progress
 from finetune.console import say
-from finetune.data.batching import epoch_batches, micro_batches
+from finetune.data.batching import micro_batches
 from finetune.errors import FinetuneError
 from finetune.runs.record import Run
 from finetune.text import plural
+from finetune.training.batches import train_batches
 from finetune.training.checkpoints import best_folders, drop_old_checkpoints, load_best, save_best, save_checkpoint
 from finetune.training.features import load_batch, record, start_training_mode
 from finetune.training.finish import finish, write_card
@@ -134,10 +135,10 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
     accelerator, model, training = prepared.accelerator, prepared.model, prepared.recipe.training
     optimized = {id(parameter) for group in prepared.optimizer.param_groups for parameter in group["params"]}
     trained = [parameter for parameter in model.parameters() if id(parameter) in optimized]
-    for step, batch, tokens in global_batches(prepared, start):
+    for step, source, batch, tokens in train_batches(prepared, start):
         began = time.perf_counter()
         micros = [
-            (load_batch(prepared, "train", prepared.train_rows, rows), counts)
+            (load_batch(prepared, "train", source, rows), counts)
             for rows, counts in micro_batches(batch, prepared.rows_at_once, ranks.rank(), ranks.size())
         ]
         start_training_mode(prepared)
@@ -151,21 +152,6 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         prepared.schedule.step()
         prepared.optimizer.zero_grad()
         yield Step(mean_loss, grad_norm, learning_rate, len(batch), tokens, time.perf_counter() - began)
-
-
-def global_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any, int]]:
-    """Yield (step, row indices, tokens) for every step after `start`, epoch after epoch, until the plan ends."""
-    import numpy
-
-    plan, training = prepared.plan, prepared.recipe.training
-    lengths = numpy.asarray(prepared.encoded.splits["train"]["length"])
-    step = start
-    while step < plan.total_steps:
-        epoch, done = divmod(step, plan.steps_per_epoch)
-        order = epoch_batches(lengths, plan.global_batch_size, training.train_sampling_strategy, training.seed, epoch)
-        for batch in order[done : done + plan.total_steps - step]:
-            step += 1
-            yield step, batch, int(lengths[batch].sum())
 
 
 def loss_weight(prepared: Prepared, micro: dict[str, Any]) -> Any:

@@ -8,9 +8,11 @@ from typing import Any
 
 from finetune import ranks
 from finetune.console import progress as show_progress
+from finetune.data.arrow_files import table_of
 from finetune.data.batching import evaluation_batches
+from finetune.data.spool import as_array
 from finetune.evaluation.baselines import majority_evaluation
-from finetune.evaluation.predict import Evaluation, evaluate_split, predict_rows, score
+from finetune.evaluation.predict import Evaluation, evaluate_split, label_array, predict_rows, score
 from finetune.training.features import record, recorded_logits
 from finetune.training.prepare import Prepared
 from finetune.training.session import Session
@@ -31,7 +33,7 @@ def baseline_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
     split = prepared.encoded.splits[reported_split(prepared)]
     found: dict[str, Any] = {}
     if "majority" in prepared.recipe.evaluation.baselines:
-        known = prepared.encoded.splits["train"]["labels"]
+        known = label_array(table_of(prepared.data.splits["train"]).column(prepared.task.target), prepared.labels)
         found["majority"] = _final_score(prepared, majority_evaluation(prepared.task, prepared.labels, known, split))
     if "untrained" in prepared.recipe.evaluation.baselines:
         found["untrained"] = _final_score(prepared, evaluate_named(prepared, session, reported_split(prepared)))
@@ -78,12 +80,13 @@ def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str)
     import numpy
 
     split, predictor = prepared.encoded.splits[name], prepared.predictor
-    batches = list(evaluation_batches(split["length"], predictor.batch_size))
+    lengths = as_array(table_of(split).column("length"), numpy.int32)
+    batches = list(evaluation_batches(lengths, predictor.batch_size))
     draw = numpy.random.default_rng(0)
     endless = (batches[place] for _ in itertools.count() for place in draw.permutation(len(batches)))
     rounds = -(-_INFERENCE_PASSES * len(batches) // ranks.size())
     order = itertools.islice(endless, ranks.rank(), rounds * ranks.size(), ranks.size())
-    lengths, rows, tokens = numpy.asarray(split["length"]), 0, 0
+    rows, tokens = 0, 0
     before, began = session.mark(), time.perf_counter()
     for places, _ in predict_rows(predictor, split, order, session.check):
         rows, tokens = rows + len(places), tokens + int(lengths[places].sum())

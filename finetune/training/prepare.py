@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import ranks
+from finetune.data.arrow_files import table_of
 from finetune.data.encoding import EncodedData, encode_data
 from finetune.data.sources import LoadedData, load_data
+from finetune.data.stream import WINDOW_ROWS
 from finetune.data.token_cache import cache_directory
 from finetune.errors import FinetuneError
 from finetune.evaluation.metrics import load_metric
-from finetune.evaluation.predict import Predictor
+from finetune.evaluation.predict import Predictor, label_array
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
 from finetune.models.shrink import shrink_config
 from finetune.recipe.metric_names import short_metric
-from finetune.recipe.schema import Recipe
+from finetune.recipe.schema import Recipe, Training
 from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
+from finetune.training.batches import batch_columns
 from finetune.training.checkpoints import Trainable
 from finetune.training.fast import open_threads, speed_up_model
 from finetune.training.features import Frozen, find_frozen
@@ -119,10 +122,10 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         precision = choose_precision(recipe.training.mixed_precision, pick_device(), checkpoint.model_type)
         max_length = checkpoint.max_length(recipe.preprocessing.max_length)
     with phase("preprocess"), ranks.local_main_first():
-        data = load_data(recipe, task)
+        data = load_data(recipe, task, rows_needed(recipe.training))
         metric_names, best_metric = choose_metrics(recipe, task, data.labels)
         encoded = encode_data(
-            data.splits, checkpoint.tokenizer, task, recipe.preprocessing, max_length, cache_directory()
+            splits_to_encode(data), checkpoint.tokenizer, task, recipe.preprocessing, max_length, cache_directory()
         )
     with phase("load"), quick_imports():
         accelerator = start_accelerator(precision, _trackers(recipe), str(directory))
@@ -133,10 +136,10 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
             model.activation_checkpointing_enable()
         if recipe.training.torch_compile:
             model.compile()
-        plan = make_plan(recipe.training, len(encoded.splits["train"]), ranks.size())
+        plan = make_plan(recipe.training, len(data.splits["train"]), ranks.size())
         counts = _count_parameters(model)
         if accelerator.device.type == "cpu" and not accelerator.is_fsdp2:
-            speed_up_model(model, recipe, encoded.splits["train"])
+            speed_up_model(model, recipe, encoded.splits["train"] if data.stream is None else None)
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
         model, optimizer, frame = distribute(accelerator, model, recipe.training)
         frozen, frozen_notes = find_frozen(
@@ -148,7 +151,7 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
             accelerator,
         )
         schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
-        train_rows = _batch_columns(encoded.splits["train"])
+        train_rows = batch_columns(encoded.splits["train"])
         threads = None if frozen.cut else open_threads(model, accelerator, recipe, checkpoint, train_rows)
     return Prepared(
         recipe=recipe,
@@ -166,7 +169,7 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         max_length=max_length,
         metric_names=metric_names,
         best_metric=best_metric,
-        class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
+        class_weights=_class_weights(recipe, task, data, accelerator.device),
         frozen=frozen,
         parameter_counts=counts,
         threads=threads,
@@ -180,9 +183,22 @@ def _count_parameters(model: Any) -> tuple[int, int]:
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 
 
-def _batch_columns(split: Any) -> Any:
-    wanted = ("input_ids", "attention_mask", "token_type_ids", "labels")
-    return split.select_columns([name for name in wanted if name in split.column_names])
+def splits_to_encode(data: LoadedData) -> dict[str, Any]:
+    """Return the splits to tokenise beforehand; of a streamed train its first rows, to know how long texts are."""
+    import datasets
+
+    if data.stream is None:
+        return data.splits
+    head = next(data.stream.windows(WINDOW_ROWS))
+    return data.splits | {"train": datasets.Dataset(head, fingerprint=f"{data.fingerprint[:32]}-head")}
+
+
+def rows_needed(training: Training) -> int | None:
+    """Return how many training rows a run will see at most, but enough to know the data; None: all there are."""
+    if training.max_steps is None:
+        return None
+    each = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    return max(WINDOW_ROWS, training.max_steps * each * ranks.size())
 
 
 def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tuple[str, ...], str]:
@@ -210,13 +226,17 @@ def better(prepared: Prepared) -> bool:
     return greater_is_better(prepared.best_metric)
 
 
-def _class_weights(recipe: Recipe, task: Task, labels: LabelScheme, encoded: EncodedData, device: Any) -> Any:
+def _class_weights(recipe: Recipe, task: Task, data: LoadedData, device: Any) -> Any:
     import torch
 
-    wanted = recipe.training.class_weights
+    wanted, labels = recipe.training.class_weights, data.labels
     if wanted is None:
         return None
-    weights = task.balanced_weights(encoded.splits["train"]["labels"], labels) if wanted == "balanced" else list(wanted)
+    if wanted == "balanced":
+        known = label_array(table_of(data.splits["train"]).column(task.target), labels)
+        weights = task.balanced_weights(known, labels)
+    else:
+        weights = list(wanted)
     if len(weights) != labels.num_labels:
         some = ", ".join(labels.names[:8])
         raise FinetuneError(

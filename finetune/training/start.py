@@ -162,7 +162,10 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe cut down to seconds: few rows, two steps, one evaluation, one checkpoint at most."""
     dataset = recipe.dataset.model_copy(
         update={
-            "max_train_samples": min(recipe.dataset.max_train_samples or _SMOKE_ROWS, _SMOKE_ROWS),
+            # Of a stream no more rows are read than two steps take.
+            "max_train_samples": None
+            if recipe.dataset.streaming
+            else min(recipe.dataset.max_train_samples or _SMOKE_ROWS, _SMOKE_ROWS),
             "max_eval_samples": min(recipe.dataset.max_eval_samples or _SMOKE_ROWS, _SMOKE_ROWS),
         }
     )

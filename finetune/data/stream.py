@@ -1,0 +1,223 @@
+"""Training rows that are read while the model trains: looked through once, then cleaned and shuffled in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finetune.data.cleaning import (
+    Cleaned,
+    Dropped,
+    by_role,
+    check_texts,
+    drop_unlabelled,
+    dropped_notes,
+    label_column,
+    source_columns,
+    with_text,
+)
+from finetune.data.fingerprint import ColumnDigest
+from finetune.data.labels import LabelReader, encode_labels, make_reader
+from finetune.data.raw import cast_table
+from finetune.data.spool import spool
+from finetune.errors import FinetuneError
+from finetune.tasks.text_classification import SINGLE
+from finetune.text import plural
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from finetune.data.columns import ColumnMap
+    from finetune.data.raw import RawSplit
+
+# Rows are shuffled within windows of at least so many: some megabytes of tokens, and few enough to begin at once.
+WINDOW_ROWS = 16_384
+
+
+def window_rows(batch_size: int) -> int:
+    """Return how many rows a window holds: at least WINDOW_ROWS, and a whole number of batches."""
+    return batch_size * max(1, -(-WINDOW_ROWS // batch_size))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A training split whose rows are read anew whenever they are asked for.
+
+    `labels` holds, for every row with text up to `limit`, what the model takes: null where the row has no label and is
+    left out. It lies in a mapped file, as do the row numbers of `known` (row, label), the rows that are trained on.
+    """
+
+    split: RawSplit
+    columns: ColumnMap
+    target: str
+    limit: int | None
+    labels: pyarrow.ChunkedArray
+    known: pyarrow.Table
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows an epoch has."""
+        return int(self.known.num_rows)
+
+    def pieces(self, skip: int = 0) -> Iterator[pyarrow.RecordBatch]:
+        """Yield rows by role, with `label` and `row`, after the first `skip`; those are read and not looked at.
+
+        Raises FinetuneError when the data is not what it was when it was looked through.
+        """
+        seen = 0
+        for batch in texts(self.split, self.columns, self.target, Dropped(), self.limit):
+            labels = self.labels.slice(seen, batch.num_rows).combine_chunks()
+            if len(labels) < batch.num_rows:
+                raise self._changed()
+            seen += batch.num_rows
+            roles = [name for name in batch.schema.names if not name.startswith(label_column(""))]
+            whole = batch.select([*roles]).append_column("label", _flat(labels))
+            if labels.null_count:
+                whole = whole.filter(_flat(labels).is_valid())
+            left_out = min(skip, whole.num_rows)
+            skip -= left_out
+            if whole.num_rows > left_out:
+                yield whole.slice(left_out)
+        if seen < len(self.labels):
+            raise self._changed()
+
+    def windows(self, rows: int, first: int = 0) -> Iterator[pyarrow.Table]:
+        """Yield the rows of an epoch in windows of `rows` from window `first` on; the last may be smaller."""
+        import pyarrow
+
+        held: list[pyarrow.RecordBatch] = []
+        count = 0
+        for piece in self.pieces(first * rows):
+            held.append(piece)
+            count += piece.num_rows
+            while count >= rows:
+                table = pyarrow.Table.from_batches(held)
+                yield table.slice(0, rows)
+                held, count = table.slice(rows).to_batches(), count - rows
+        if count:
+            yield pyarrow.Table.from_batches(held)
+
+    def _changed(self) -> FinetuneError:
+        return FinetuneError(
+            f"split {self.split.name} ({self.split.where}): the data has changed since the run began",
+            "Start the run again.",
+        )
+
+
+def _flat(labels: Any) -> pyarrow.Array:
+    import pyarrow
+
+    return labels.combine_chunks() if isinstance(labels, pyarrow.ChunkedArray) else labels
+
+
+def texts(
+    split: RawSplit, columns: ColumnMap, target: str, dropped: Dropped, limit: int | None
+) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the rows with text by role, the first `limit` of them; raises FinetuneError where an input is no text."""
+    left = limit
+    raw = _checked(split, columns, target, dropped)
+    for batch in with_text(by_role(raw, columns, target), columns, target, dropped):
+        yield batch if left is None else batch.slice(0, left)
+        if left is not None:
+            left -= batch.num_rows
+            if left <= 0:
+                return
+
+
+def _checked(split: RawSplit, columns: ColumnMap, target: str, dropped: Dropped) -> Iterator[pyarrow.RecordBatch]:
+    import pyarrow
+    from pyarrow import types
+
+    done = 0
+    for batch in split.pieces(source_columns(columns)):
+        unfit = {
+            role: name
+            for role, name in columns.items()
+            if role != target and not types.is_null(batch.schema.field(str(name)).type)
+        }
+        for note in check_texts(split, pyarrow.Table.from_batches([batch]), unfit, target, done):
+            dropped.notes += [] if note in dropped.notes else [note]
+        done += batch.num_rows
+        yield batch
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one look through the rows gives: the stream, how labels are read, digests of the columns, notes."""
+
+    stream: Stream
+    reader: LabelReader
+    digests: dict[str, ColumnDigest]
+    dropped: int
+    notes: tuple[str, ...]
+
+
+def look_through(split: RawSplit, columns: ColumnMap, target: str, forced: str, limit: int | None) -> Looked:
+    """Read the rows that a run will need (the first `limit` with text) once, keeping of each its label and its number.
+
+    `forced` is a problem type or auto. Every fault that reading, cleaning and labelling can find is found here.
+    Raises FinetuneError.
+    """
+    dropped = Dropped()
+    digests = {role: ColumnDigest() for role in columns if role != target}
+
+    def labels_alone() -> Iterator[pyarrow.RecordBatch]:
+        for batch in texts(split, columns, target, dropped, limit):
+            for role, digest in digests.items():
+                digest.add(batch.column(role))
+            yield batch.select([name for name in batch.schema.names if name not in digests])
+
+    table = _one_type(split, spool(labels_alone()))
+    notes = [*dropped.notes, *dropped_notes(split, dropped)]
+    reader = make_reader(split, table, columns[target], forced)
+    labels = encode_labels(reader, split, table)
+    cleaned, kept = drop_unlabelled(split, Cleaned(table, dropped.dropped, tuple(notes)), labels)
+    known = cleaned.table.select(["row"]).append_column("label", kept)
+    stream = Stream(split, columns, target, limit, labels, known)
+    if len(kept) < len(labels):  # the digests must be of the rows that are left, as they are of data that is loaded
+        digests = {role: ColumnDigest() for role in digests}
+        for piece in stream.pieces():
+            for role, digest in digests.items():
+                digest.add(piece.column(role))
+    digests[target] = ColumnDigest()
+    for chunk in kept.chunks:
+        digests[target].add(chunk)
+    notes = [*cleaned.notes, *_order_note(stream, reader)]
+    return Looked(stream, reader, digests, cleaned.dropped, tuple(notes))
+
+
+def _one_type(split: RawSplit, batches: list[pyarrow.RecordBatch]) -> pyarrow.Table:
+    """Put the pieces of the target together; raises FinetuneError when they hold values of types that do not mix."""
+    import pyarrow
+
+    if not batches:
+        raise FinetuneError(f"split {split.name} ({split.where}): no row has a text", "Check dataset.columns.")
+    try:
+        schema = pyarrow.unify_schemas([batch.schema for batch in batches], promote_options="permissive")
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as problem:
+        raise FinetuneError(
+            f"split {split.name} ({split.where}): the rows do not agree on the type of a column: {problem}",
+            "Give every row of the column the same type.",
+        ) from problem
+    tables = (cast_table(pyarrow.Table.from_batches([batch]), schema, safe=False) for batch in batches)
+    same = all(batch.schema.types == schema.types for batch in batches)
+    return pyarrow.Table.from_batches(batches if same else spool(b for table in tables for b in table.to_batches()))
+
+
+def _order_note(stream: Stream, reader: LabelReader) -> list[str]:
+    """Warn when the rows seem sorted by label, which shuffling within windows does not mend."""
+    import pyarrow.compute as pc
+
+    rows = window_rows(1)
+    names = reader.scheme.names
+    if reader.scheme.problem_type != SINGLE or stream.rows <= rows:
+        return []
+    labels = stream.known.column("label")
+    first, all_labels = (len(pc.unique(part)) for part in (labels.slice(0, rows), labels))
+    if 2 * first > all_labels or len(names) > rows:
+        return []
+    return [
+        f"train: the first {rows:,} rows have {plural(first, 'label')} of {all_labels}: the rows seem sorted by label, "
+        "and a stream is shuffled only within windows of so many. Shuffle the files first."
+    ]
