@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,9 +99,32 @@ def predict_rows(
     """
     predictor.model.eval()
     tokens = split.select_columns([name for name in _TOKEN_COLUMNS if name in split.column_names])
-    for places in batches:
+    if predictor.recorded or predictor.device.type != "cpu" or ranks.size() > 1:
+        for places in batches:
+            check()
+            yield places, predictor.recorded(places) if predictor.recorded else predictor.logits(tokens[places])
+        return
+    for places, logits in in_threads(lambda places: (places, predictor.logits(tokens[places])), batches):
         check()
-        yield places, predictor.recorded(places) if predictor.recorded else predictor.logits(tokens[places])
+        yield places, logits
+
+
+def in_threads(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Yield the results of `work` in the order of the items, one item a core at a time.
+
+    Cores that share out every operation of one item wait for each other far longer than they compute.
+    """
+    import torch
+
+    cores = torch.get_num_threads()
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting: deque[Any] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 _TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")

@@ -88,10 +88,10 @@ def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str)
     order = itertools.islice(endless, ranks.rank(), rounds * ranks.size(), ranks.size())
     rows, tokens = 0, 0
     before, began = session.mark(), time.perf_counter()
-    for places, _ in predict_rows(predictor, split, order, session.check):
+    # The time is asked where batches are handed out: what is begun is finished and counted.
+    in_time = itertools.takewhile(lambda _: not ranks.largest(time.perf_counter() - began > _INFERENCE_SECONDS), order)
+    for places, _ in predict_rows(predictor, split, in_time, session.check):
         rows, tokens = rows + len(places), tokens + int(lengths[places].sum())
-        if ranks.largest(time.perf_counter() - began > _INFERENCE_SECONDS):
-            break
     rows, tokens = ranks.total(rows), ranks.total(tokens)
     after, seconds = session.mark(), time.perf_counter() - began
     if before.energy_kwh is None or after.energy_kwh is None:
