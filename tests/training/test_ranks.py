@@ -48,12 +48,12 @@ if os.environ.get("RANK") == "{rank}":
     import itertools, signal
     from finetune.errors import FinetuneError
     from finetune.training import loop
-    calls, load_rows = itertools.count(1), loop.load_rows
-    def sabotaged(prepared, rows):
+    calls, load_batch = itertools.count(1), loop.load_batch
+    def sabotaged(*arguments):
         if next(calls) == {loads}:
             {deed}
-        return load_rows(prepared, rows)
-    loop.load_rows = sabotaged
+        return load_batch(*arguments)
+    loop.load_batch = sabotaged
 """)
         return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
