@@ -19,6 +19,7 @@ os.environ.pop("FORCE_COLOR", None)
 
 from benchmarks.publishing import read_published  # noqa: E402
 from benchmarks.training_report import speed_words  # noqa: E402
+from benchmarks.scaling import table as scaling_estimate  # noqa: E402
 from finetune.cli.app import VERBS, main  # noqa: E402
 from finetune.recipe.reference import recipe_reference, recipe_schema_text  # noqa: E402
 from finetune.recipe.shipped import describe_recipe, shipped_recipes  # noqa: E402
@@ -63,8 +64,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "recipes": recipe_table,
     "speed": speed,
     "recipe-keys": recipe_reference,
+    "scaling-estimate": scaling_estimate,
 }
-PAGES = ("README.md", "docs/recipe.md", "docs/cli.md")
+PAGES = ("README.md", "docs/recipe.md", "docs/cli.md", "docs/scaling.md")
 SCHEMA = "recipes/recipe.schema.json"
 
 

@@ -15,7 +15,7 @@ from finetune.runs.record import STATUSES, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
-GENERATED = ("README.md", "docs/cli.md", "docs/recipe.md")
+GENERATED = ("README.md", "docs/cli.md", "docs/recipe.md", "docs/scaling.md")
 MARK = re.compile(r"<!-- (generated: [\w-]+|end) -->")
 
 

@@ -40,6 +40,11 @@ def check_launch(environment: Mapping[str, str]) -> None:
             "FSDP1 is asked for (FSDP_VERSION), and this version does not train with it",
             "Take its successor: --fsdp_version 2, or fsdp_version: 2 in Accelerate's configuration.",
         )
+    if wants_sharding(environment) and environment.get("WORLD_SIZE", "1") == "1":
+        raise FinetuneError(
+            "FSDP is asked for (ACCELERATE_USE_FSDP) with one process, which has nobody to share the model with",
+            "Start more: accelerate launch --use_fsdp --fsdp_version 2 --num_processes N, or leave FSDP out.",
+        )
     backend = environment.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
     if backend != "no":
         raise FinetuneError(
