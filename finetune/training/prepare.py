@@ -15,6 +15,7 @@ from finetune.data.token_cache import cache_directory
 from finetune.errors import FinetuneError
 from finetune.evaluation.metrics import load_metric
 from finetune.evaluation.predict import Predictor
+from finetune.models.adapters import frozen_digest, has_adapters
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
 from finetune.models.shrink import shrink_config
 from finetune.recipe.metric_names import short_metric
@@ -36,6 +37,7 @@ from finetune.training.plan import Plan, make_plan
 from finetune.training.quick_imports import quick_imports
 from finetune.training.random_state import seed_everything, seed_rank
 from finetune.training.sharding import distribute
+from finetune.training.unfreezing import Unfreezing, freeze_unreached, plan_unfreezing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,13 +60,15 @@ class Prepared:
     model: Any  # as Accelerate wraps it
     optimizer: Any
     schedule: Any
+    unfreezing: Unfreezing | None
     plan: Plan
     max_length: int
     metric_names: tuple[str, ...]
     best_metric: str
     class_weights: Any
     frozen: Frozen
-    parameter_counts: tuple[int, int]  # of the whole model, and of what is trained of it
+    frozen_weights: str | None  # identifies what checkpoints leave out, with adapters
+    parameter_counts: tuple[int, int]  # of the whole model, and of what is trained of it at any time
     threads: Threads | None
     notes: tuple[str, ...]
     frame: Any = None  # of a model that FSDP has cut up
@@ -127,16 +131,19 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
     with phase("load"), quick_imports():
         accelerator = start_accelerator(precision, _trackers(recipe), str(directory))
         seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
-        model, notes = build_model(checkpoint, recipe.model, task, data.labels)
+        model, notes = build_model(checkpoint, recipe.model, task, data.labels, recipe.peft)
+        frozen_weights = frozen_digest(model) if has_adapters(model) else None
         seed_rank(recipe.training.seed, ranks.rank())
         if recipe.training.gradient_checkpointing:
-            model.activation_checkpointing_enable()
+            recompute_activations(model)
         if recipe.training.torch_compile:
             model.compile()
         plan = make_plan(recipe.training, len(encoded.splits["train"]), ranks.size())
+        notes += freeze_unreached(model, recipe.training.gradual_unfreezing, plan)
         counts = _count_parameters(model)
         if accelerator.device.type == "cpu" and not accelerator.is_fsdp2:
             speed_up_model(model, recipe, encoded.splits["train"])
+        unfreezing = plan_unfreezing(model, recipe.training.gradual_unfreezing, plan)
         # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
         model, optimizer, frame = distribute(accelerator, model, recipe.training)
         frozen, frozen_notes = find_frozen(
@@ -162,12 +169,14 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         model=model,
         optimizer=optimizer,
         schedule=schedule,
+        unfreezing=unfreezing,
         plan=plan,
         max_length=max_length,
         metric_names=metric_names,
         best_metric=best_metric,
         class_weights=_class_weights(recipe, task, data.labels, encoded, accelerator.device),
         frozen=frozen,
+        frozen_weights=frozen_weights,
         parameter_counts=counts,
         threads=threads,
         notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes, *frozen_notes),
@@ -183,6 +192,17 @@ def _count_parameters(model: Any) -> tuple[int, int]:
 def _batch_columns(split: Any) -> Any:
     wanted = ("input_ids", "attention_mask", "token_type_ids", "labels")
     return split.select_columns([name for name in wanted if name in split.column_names])
+
+
+def recompute_activations(model: Any) -> None:
+    """Let a model recompute activations in the backward pass; raises FinetuneError for a family that cannot."""
+    if not model.supports_gradient_checkpointing:
+        raise FinetuneError(
+            f"training.gradient_checkpointing: {type(model).__name__} cannot recompute its activations",
+            "Leave it out; fewer rows in training.per_device_train_batch_size and more "
+            "training.gradient_accumulation_steps save memory too.",
+        )
+    model.activation_checkpointing_enable()
 
 
 def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tuple[str, ...], str]:
