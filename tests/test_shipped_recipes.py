@@ -28,6 +28,7 @@ EXPECTED = {
     "imdb-gpt2": (["neg", "pos"], ["validation", "test"]),
     "mrpc-bert": (["not_equivalent", "equivalent"], ["validation", "test"]),
     "quickstart": (INTENTS, ["validation", "test"]),
+    "quickstart-lora": (INTENTS, ["validation", "test"]),
     "quickstart-scratch": (INTENTS, ["validation", "test"]),
     "sst2-distilbert": (["negative", "positive"], ["validation"]),
     "stsb-minilm": ([], ["validation"]),

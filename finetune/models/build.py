@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.console import someone_watches
 from finetune.errors import FinetuneError
+from finetune.models.adapters import add_adapters
 from finetune.models.architecture import max_positions, transformer_kind
 from finetune.models.freezing import freeze
 from finetune.package_paths import is_package_path, resolve_package_path
 
 if TYPE_CHECKING:
+    from finetune.recipe.adapter_keys import Peft
     from finetune.recipe.schema import Model as ModelSettings
     from finetune.tasks import LabelScheme, Task
 
@@ -108,9 +110,11 @@ def _with_pad_token(tokenizer: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def build_model(
-    checkpoint: Checkpoint, settings: ModelSettings, task: Task, labels: LabelScheme
+    checkpoint: Checkpoint, settings: ModelSettings, task: Task, labels: LabelScheme, peft: Peft | None = None
 ) -> tuple[Any, tuple[str, ...]]:
     """Return the model with the task's head, in float32 on the CPU, and notes about what was not in the file.
+
+    With `peft` it has adapters, and nothing else but the new weights is trained.
 
     init: pretrained loads safetensors weights only; init: scratch draws random weights of the same architecture
     (seed torch first). Raises FinetuneError when the family has no head for the task or the weights cannot be read.
@@ -132,14 +136,19 @@ def build_model(
     try:
         if settings.init == "scratch":
             model = auto.from_config(config, dtype=torch.float32, **options)
-            notes: tuple[str, ...] = ()
+            new: list[str] = []
         else:
-            model, notes = _load_weights(auto, checkpoint, config, options)
+            model, new = _load_weights(auto, checkpoint, config, options)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise _not_loaded(checkpoint.reference, error) from error
     if len(checkpoint.tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(checkpoint.tokenizer))
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False  # keys and values are of use for generating; here they are copied for nothing
+    notes = _new_weights_note(model, new)
     freeze(model, settings.freeze)
+    if peft is not None and peft.method is not None:
+        add_adapters(model, peft, new)
     return model, notes
 
 
@@ -153,9 +162,8 @@ def _head_config(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
     return config
 
 
-def _load_weights(
-    auto: Any, checkpoint: Checkpoint, config: Any, options: dict[str, Any]
-) -> tuple[Any, tuple[str, ...]]:
+def _load_weights(auto: Any, checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Return the model and the names of its weights that the checkpoint does not hold."""
     import torch
 
     model, report = auto.from_pretrained(
@@ -168,14 +176,17 @@ def _load_weights(
         output_loading_info=True,
         **options,
     )
-    new = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+
+
+def _new_weights_note(model: Any, new: list[str]) -> tuple[str, ...]:
     if not new:
-        return model, ()
+        return ()
     share = sum(model.get_parameter(key).numel() for key in new if key in dict(model.named_parameters())) / sum(
         parameter.numel() for parameter in model.parameters()
     )
     words = ", ".join(new[:4]) + (f" and {len(new) - 4} more" if len(new) > 4 else "")
-    return model, (f"new weights, not in the checkpoint ({100 * share:.2g} % of the model): {words}",)
+    return (f"new weights, not in the checkpoint ({100 * share:.2g} % of the model): {words}",)
 
 
 def _not_loaded(reference: str, error: Exception, revision: str | None = None) -> FinetuneError:

@@ -29,7 +29,7 @@ def freeze(model: Any, what: str | int) -> None:
             f"Set model.freeze to {len(layers)} or less, to embeddings, or to backbone.",
         )
     upper = {id(parameter) for layer in layers[count:] for parameter in layer.parameters()}
-    kept = {id(parameter) for parameter in _after_layers(backbone, layers)} | upper
+    kept = {id(parameter) for parameter in after_layers(backbone, layers)} | upper
     for parameter in backbone.parameters():
         if id(parameter) not in kept:
             parameter.requires_grad_(False)
@@ -74,7 +74,7 @@ def _wholly_frozen(module: Any, trained: set[int]) -> list[Any]:
     return [found for child in module.children() for found in _wholly_frozen(child, trained)]
 
 
-def _after_layers(backbone: Any, layers: list[Any]) -> list[torch.nn.Parameter]:
+def after_layers(backbone: Any, layers: list[Any]) -> list[torch.nn.Parameter]:
     """Return what comes after the layers (pooler, final norm): it stays trainable, as it reads what they write."""
     inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
     names = [(name, parameter) for name, parameter in backbone.named_parameters() if id(parameter) not in inside]

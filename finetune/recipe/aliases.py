@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.recipe.adapter_keys import ALL_LINEAR
 from finetune.recipe.keys import Path
 
 SAMPLING_BY_GROUPING = {True: "group_by_length", False: "random"}
@@ -39,6 +40,9 @@ _BATCH_SIZE = Alias(("training", "per_device_train_batch_size"))
 _MAX_LENGTH = Alias(("preprocessing", "max_length"))
 _MODEL = Alias(("model", "name_or_path"))
 _RANK = Alias(("peft", "r"))
+_METHOD = Alias(("peft", "method"), lambda value: value.lower() if isinstance(value, str) else value)
+_TARGETS = Alias(("peft", "target_modules"), lambda value: ALL_LINEAR if value == "all" else value)
+_LAYER_DECAY = Alias(("training", "layerwise_lr_decay"))
 _VALIDATION_SIZE = Alias(("dataset", "validation_size"))
 
 ALIASES: Mapping[str, Alias] = {
@@ -56,6 +60,18 @@ ALIASES: Mapping[str, Alias] = {
     "max_seq_length": _MAX_LENGTH,
     "lora_r": _RANK,
     "lora_rank": _RANK,
+    "lora_alpha": Alias(("peft", "lora_alpha")),
+    "lora_dropout": Alias(("peft", "lora_dropout")),
+    "lora_target_modules": _TARGETS,
+    "lora_target": _TARGETS,
+    "use_dora": Alias(("peft", "use_dora")),
+    "use_rslora": Alias(("peft", "use_rslora")),
+    "peft_type": _METHOD,
+    "adapter": _METHOD,
+    "finetuning_type": _METHOD,
+    "llrd": _LAYER_DECAY,
+    "layer_decay": _LAYER_DECAY,
+    "layerwise_learning_rate_decay": _LAYER_DECAY,
     "warmup_ratio": Alias(("training", "warmup_steps"), _ratio),
     "group_by_length": Alias(("training", "train_sampling_strategy"), _grouping),
     "evaluation_strategy": Alias(("training", "eval_strategy")),

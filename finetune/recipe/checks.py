@@ -7,6 +7,7 @@ caller when one of these keys is already known to be wrong.
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
+from finetune.recipe.adapter_keys import adapter_defaults, adapter_faults, adapter_notes
 from finetune.recipe.keys import Path, all_leaves, dotted
 from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault
 from finetune.recipe.paths import BUILDERS, missing_inputs
@@ -16,7 +17,6 @@ from finetune.text import did_you_mean, join_words
 
 # The keys of the format whose feature this version does not have: only their default is accepted.
 NOT_AVAILABLE: tuple[Path, ...] = (
-    ("peft",),
     ("generation",),
     ("preprocessing", "packing"),
     ("training", "seeds"),
@@ -75,7 +75,9 @@ def derive_defaults(recipe: Recipe, given: Set[Path]) -> dict[Path, Any]:
         derived[SAVE_STEPS] = training.eval_steps or STEPS_BETWEEN
     if data.validation_size is not None:
         derived[VALIDATION] = None
-    may_be_null = {EVAL_STEPS, SAVE_STEPS}
+    of_method = adapter_defaults(recipe.peft)
+    derived.update(of_method)
+    may_be_null = {EVAL_STEPS, SAVE_STEPS, *of_method}
     return {
         key: value
         for key, value in derived.items()
@@ -94,6 +96,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from _not_available(recipe)
     yield from _data(recipe)
     yield from _training(recipe)
+    yield from (Finding(*fault) for fault in adapter_faults(recipe))
     yield from _emissions(recipe)
     yield from (Finding(key, message) for key, message in missing_inputs(recipe))
     task = all_tasks().get(recipe.task)
@@ -124,6 +127,7 @@ def find_notes(recipe: Recipe, given: Set[Path]) -> Iterator[str]:
             f"training.warmup_steps: {warmup} with training.max_steps: {last}: the learning rate is still rising when "
             "the run ends"
         )
+    yield from adapter_notes(recipe, ("training", "learning_rate") in given)
     for strategy, steps in ((EVAL_STRATEGY, EVAL_STEPS), (SAVE_STRATEGY, SAVE_STEPS)):
         value = getattr(training, strategy[1])
         if getattr(training, steps[1]) is not None and value != "steps":

@@ -32,7 +32,10 @@ def quote(value: str) -> str:
 
 def recipe_settings(recipe: Recipe, relative_to: Path | None = None) -> dict[str, Any]:
     """Return the recipe as plain JSON values, local inputs relative to a folder if one is given."""
-    return (relative_inputs(recipe, relative_to) if relative_to else recipe).model_dump(mode="json")
+    settings = (relative_inputs(recipe, relative_to) if relative_to else recipe).model_dump(mode="json")
+    if recipe.peft.method is None:
+        settings["peft"] = None  # rather than a section of nulls
+    return settings
 
 
 def dump_recipe(recipe: Recipe, relative_to: Path | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from finetune.recipe.schema import Words
+from finetune.recipe.kinds import Words
 from finetune.text import did_you_mean, join_words
 
 _LONGEST_SHOWN = 60

@@ -7,7 +7,8 @@ from functools import cache
 
 from pydantic.fields import FieldInfo
 
-from finetune.recipe.schema import Recipe, Section
+from finetune.recipe.kinds import Section
+from finetune.recipe.schema import Recipe
 from finetune.text import did_you_mean, join_words
 
 Path = tuple[str, ...]

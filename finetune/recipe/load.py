@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from finetune.errors import FinetuneError
 from finetune.recipe import checks, keys
+from finetune.recipe.adapter_keys import METHOD, REFUSED
 from finetune.recipe.dump import dump_recipe, recipe_settings
 from finetune.recipe.expected import expected, found, remedy
 from finetune.recipe.lookup import cannot_be_read, look_up, neighbours
@@ -241,6 +242,8 @@ def _refusal(setting: Setting | None, at: keys.Path, items: set[int]) -> str:
         value, where = value[position], f" as item {position + 1}"
     if leaf == ("training", "lr_scheduler_type") and value in checks.SCHEDULERS_NOT_AVAILABLE:
         return f"{value} is {checks.NOT_IN_THIS_VERSION}; expected {expected(field)}"
+    if leaf == METHOD and isinstance(value, str) and value.lower() in REFUSED:
+        return f"{value}: {REFUSED[value.lower()]}; expected {expected(field)}"
     allowed = expected(field)
     if setting.path != leaf:
         allowed = "a text or a list of texts"  # an entry of dataset.columns or dataset.data_files

@@ -18,6 +18,8 @@ def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a recipe."""
     schema = Recipe.model_json_schema()
     _drop_titles(schema)
+    said = schema["$defs"]["Peft"]["description"]
+    schema["properties"]["peft"] = {"anyOf": [{"$ref": "#/$defs/Peft"}, {"type": "null"}], "description": said}
     for path in NOT_AVAILABLE:
         holder = all_sections()[path[:-1]].__name__ if path[:-1] else None
         properties = (schema["$defs"][holder] if holder else schema)["properties"]

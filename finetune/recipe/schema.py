@@ -4,47 +4,17 @@ Sections are ours, leaf names are Hugging Face's own wherever one exists. The mo
 hold; what keys must agree on is in checks.py.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-
-@dataclass(frozen=True)
-class Words:
-    """How an error and the reference put a constraint that is a pattern."""
-
-    text: str
-
-
-def _whole_number(value: Any) -> Any:
-    # 1e3 is a float in YAML, and a person who writes it for a count means 1000.
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
-Count = Annotated[WholeNumber, Field(ge=1)]
-Seed = Annotated[WholeNumber, Field(ge=0, le=2**32 - 1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Text = Annotated[str, Field(min_length=1)]
+from finetune.recipe.adapter_keys import Peft
+from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber, Words
 
 Tracker = Literal[
     "none", "all", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"
 ]
 Strategy = Literal["no", "epoch", "steps"]
-
-RunName = Annotated[
-    str,
-    Field(pattern=r"^[^\s/\\:*?\"<>|.\-][^\s/\\:*?\"<>|]*$", max_length=80),
-    Words("a text that can name a folder: no spaces, slashes or wildcards, at most 80 characters"),
-]
-
-
-class Section(BaseModel):
-    """The rules that all sections share: frozen, no unknown key, no silent conversion (`"3"` is not 3)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Model(Section):
@@ -205,6 +175,20 @@ class Training(Section):
     )
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.01, description="Decoupled weight decay; not applied to biases and norms."
+    )
+    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description=(
+            "Factor on the learning rate for each layer further down: the head learns at learning_rate, the top layer "
+            "at this times it, the embeddings slowest. null: one rate for all."
+        ),
+    )
+    gradual_unfreezing: Annotated[float, Field(gt=0, le=10_000)] | None = Field(
+        default=None,
+        description=(
+            "Train the head alone at first, then one layer more from the top after every so many epochs, the "
+            "embeddings last (ULMFiT). null: all from the first step on."
+        ),
     )
     warmup_steps: Annotated[WholeNumber, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.06,
@@ -376,7 +360,7 @@ class Recipe(Section):
     model: Model
     dataset: Dataset
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
-    peft: dict[str, Any] | None = Field(default=None, description="Adapters, by peft's names.")
+    peft: Annotated[Peft, BeforeValidator(lambda value: {} if value is None else value)] = Field(default_factory=Peft)
     training: Training = Field(default_factory=Training)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     generation: dict[str, Any] | None = Field(

@@ -78,7 +78,8 @@ def merge(layers: Iterable[Layer]) -> dict[Path, Setting]:
         for setting in layer.settings:
             for path in [path for path in merged if path[: len(setting.path)] == setting.path]:
                 del merged[path]
-            merged[setting.path] = setting
+            if setting.path not in all_sections():  # a section that was undone
+                merged[setting.path] = setting
     # A mapping that was emptied or null before entries were given below it is those entries.
     for path in [path for path in merged if path[:-1] in merged]:
         merged.pop(path[:-1], None)
@@ -118,6 +119,10 @@ def _read_override(override: str) -> Layer:
     if path in all_leaves() and takes_mapping(path) and isinstance(node.value, dict):
         # A whole mapping on the command line replaces the one in the recipe.
         layer.settings.append(Setting(path, {}, Place(COMMAND_LINE), dotted(path)))
+    if path in all_sections() and node.value is None:
+        # peft=null undoes the section of the recipe.
+        layer.settings.append(Setting(path, {}, Place(COMMAND_LINE), dotted(path)))
+        return layer
     for name in reversed(path):
         node = Node({name: node}, 0)
     _read_section(node.value, (), (), COMMAND_LINE, layer)

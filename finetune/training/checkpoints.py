@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError
+from finetune.models.adapters import has_adapters, load_trained_tensors, trained_tensors
 from finetune.runs.files import make_readable, write_atomically
 from finetune.training.memory import is_disk_full
 
@@ -133,16 +134,22 @@ def drop_old_checkpoints(run_directory: Path, keep: int | None) -> None:
 
 
 def _save_weights(model: torch.nn.Module, path: Path) -> None:
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file, save_model
 
-    save_model(model, str(path))  # writes tied weights once
+    if has_adapters(model):
+        save_file(trained_tensors(model), str(path))  # the frozen rest is that of the model's own checkpoint
+    else:
+        save_model(model, str(path))  # writes tied weights once
     make_readable(path)
 
 
 def _load_weights(model: torch.nn.Module, path: Path) -> None:
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file, load_model
 
-    load_model(model, str(path))
+    if has_adapters(model):
+        load_trained_tensors(model, load_file(path))
+    else:
+        load_model(model, str(path))
 
 
 def _scaler_state(scaler: Any) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 from finetune import ranks
 from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
+from finetune.models.adapters import ADAPTER_FOLDER, has_adapters, merge_adapters, merged_weights, save_adapter
 from finetune.models.fast.vocabulary import whole_vocabulary
-from finetune.runs.card import model_card
+from finetune.runs.card import model_card, public_name
 from finetune.runs.files import make_readable, write_atomically
 from finetune.tasks import LabelScheme, greater_is_better
 from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split
@@ -25,6 +26,7 @@ from finetune.training.sharding import gathered_model
 def finish(prepared: Prepared, progress: Progress, session: Session, reason: str | None) -> None:
     """Score the final model on validation and test, save it, and write the finished record."""
     metrics: dict[str, Any] = {}
+    merge_adapters(prepared.bare_model)  # what is scored is what is saved
     with session.phase("evaluate"):
         for name in [split for split in ("validation", "test") if split in prepared.encoded.splits]:
             evaluation, metrics[name] = final_scores(prepared, session, name)
@@ -75,10 +77,18 @@ def save_model(prepared: Prepared, model: Any, directory: Path) -> None:
     """Write model/ (safetensors weights, configuration, tokenizer) whole or not at all."""
     target, building = directory / "model", directory / "model.tmp"
     shutil.rmtree(building, ignore_errors=True)
+    checkpoint = prepared.checkpoint
+    if hasattr(checkpoint.config, "use_cache"):
+        model.config.use_cache = checkpoint.config.use_cache
     with whole_vocabulary(model):
-        model.save_pretrained(building)
-    prepared.checkpoint.tokenizer.save_pretrained(building)
-    for path in building.glob("*.safetensors"):
+        if has_adapters(model):
+            model.save_pretrained(building, state_dict=merged_weights(model))
+            base = public_name({"name_or_path": checkpoint.reference, "revision": checkpoint.revision}, "name_or_path")
+            save_adapter(model, building / ADAPTER_FOLDER, base, checkpoint.revision)
+        else:
+            model.save_pretrained(building)
+    checkpoint.tokenizer.save_pretrained(building)
+    for path in building.rglob("*.safetensors"):
         make_readable(path)
     shutil.rmtree(target, ignore_errors=True)
     building.rename(target)

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetune.models.adapters import reads_weights
 from finetune.models.fast.dropout import masks_from
 from finetune.models.fast.shadows import Shadow, cast_shadows, shadows_in_place
 from finetune.training.features import logits_of
@@ -42,7 +43,8 @@ def start_threads(model: Any, rows: int, mixed_precision: str) -> Threads:
     cores = torch.get_num_threads()
     count = max(1, min(cores, rows // _FEWEST_ROWS))
     pool = ThreadPoolExecutor(count, "finetune-step", initializer=torch.set_num_threads, initargs=(cores // count,))
-    shadows = cast_shadows(model) if mixed_precision == "bf16" else []
+    # DoRA takes the lengths of the weights themselves, which a copy in bfloat16 would round.
+    shadows = cast_shadows(model) if mixed_precision == "bf16" and not reads_weights(model) else []
     return Threads(pool, count, shadows, [p for p in model.parameters() if p.requires_grad])
 
 

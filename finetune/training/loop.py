@@ -137,6 +137,8 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
     trained = [parameter for parameter in model.parameters() if id(parameter) in optimized]
     for step, source, batch, tokens in train_batches(prepared, start):
         began = time.perf_counter()
+        if prepared.unfreezing:
+            prepared.unfreezing.before(step)
         micros = [
             (load_batch(prepared, "train", source, rows), counts)
             for rows, counts in micro_batches(batch, prepared.rows_at_once, ranks.rank(), ranks.size())

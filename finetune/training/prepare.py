@@ -17,6 +17,7 @@ from finetune.data.token_cache import cache_directory
 from finetune.errors import FinetuneError
 from finetune.evaluation.metrics import load_metric
 from finetune.evaluation.predict import Predictor, label_array
+from finetune.models.adapters import frozen_digest, has_adapters
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
 from finetune.models.shrink import shrink_config
 from finetune.recipe.metric_names import short_metric
@@ -39,6 +40,7 @@ from finetune.training.plan import Plan, make_plan
 from finetune.training.quick_imports import quick_imports
 from finetune.training.random_state import seed_everything, seed_rank
 from finetune.training.sharding import distribute
+from finetune.training.unfreezing import Unfreezing, freeze_unreached, plan_unfreezing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,13 +63,15 @@ class Prepared:
     model: Any  # as Accelerate wraps it
     optimizer: Any
     schedule: Any
+    unfreezing: Unfreezing | None
     plan: Plan
     max_length: int
     metric_names: tuple[str, ...]
     best_metric: str
     class_weights: Any
     frozen: Frozen
-    parameter_counts: tuple[int, int]  # of the whole model, and of what is trained of it
+    frozen_weights: str | None  # identifies what checkpoints leave out, with adapters
+    parameter_counts: tuple[int, int]  # of the whole model, and of what is trained of it at any time
     threads: Threads | None
     notes: tuple[str, ...]
     frame: Any = None  # of a model that FSDP has cut up
@@ -108,12 +112,38 @@ class Prepared:
         return rows if self.threads is None else -(-rows // self.threads.count)
 
 
-def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) -> Prepared:
-    """Do everything up to the first step.
+@dataclass(frozen=True)
+class Inputs:
+    """What is known of a run before its weights are loaded."""
 
-    The cheap checks come first: checkpoint's configuration, precision, data, metrics; the weights are loaded last.
+    recipe: Recipe
+    task: Task
+    checkpoint: Checkpoint
+    precision: str
+    max_length: int
+    data: LoadedData
+    encoded: EncodedData
+    metric_names: tuple[str, ...]
+    best_metric: str
+
+    @property
+    def known_rows(self) -> Any | None:
+        """Return all rows that will be trained on, None when they come as a stream."""
+        return self.encoded.splits["train"] if self.data.stream is None else None
+
+
+def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) -> Prepared:
+    """Do everything up to the first step: the cheap checks first, the weights last.
+
     `smoke` shrinks the model to a tiny random one of the same architecture.
     """
+    inputs = read_inputs(recipe, phase, smoke)
+    with phase("load"), quick_imports():
+        return load_objects(inputs, directory)
+
+
+def read_inputs(recipe: Recipe, phase: Phase, smoke: bool) -> Inputs:
+    """Read the checkpoint's configuration and tokenizer and the data, and check what depends on them."""
     task = all_tasks()[recipe.task]
     with phase("load"), quick_imports(), ranks.local_main_first():
         checkpoint = open_checkpoint(recipe.model)
@@ -127,35 +157,30 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         encoded = encode_data(
             splits_to_encode(data), checkpoint.tokenizer, task, recipe.preprocessing, max_length, cache_directory()
         )
-    with phase("load"), quick_imports():
-        accelerator = start_accelerator(precision, _trackers(recipe), str(directory))
-        seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
-        model, notes = build_model(checkpoint, recipe.model, task, data.labels)
-        seed_rank(recipe.training.seed, ranks.rank())
-        if recipe.training.gradient_checkpointing:
-            model.activation_checkpointing_enable()
-        if recipe.training.torch_compile:
-            model.compile()
-        plan = make_plan(recipe.training, len(data.splits["train"]), ranks.size())
-        counts = _count_parameters(model)
-        if accelerator.device.type == "cpu" and not accelerator.is_fsdp2:
-            speed_up_model(model, recipe, encoded.splits["train"] if data.stream is None else None)
-        # The schedule steps once an optimizer step whatever the number of processes, so it is not handed to Accelerate.
-        model, optimizer, frame = distribute(accelerator, model, recipe.training)
-        frozen, frozen_notes = find_frozen(
-            accelerator.unwrap_model(model),
-            recipe,
-            encoded.splits["train"],
-            checkpoint.tokenizer,
-            max_length,
-            accelerator,
-        )
-        schedule = build_schedule(optimizer, recipe.training, plan.total_steps)
-        train_rows = batch_columns(encoded.splits["train"])
-        threads = None if frozen.cut else open_threads(model, accelerator, recipe, checkpoint, train_rows)
+    return Inputs(recipe, task, checkpoint, precision, max_length, data, encoded, metric_names, best_metric)
+
+
+def load_objects(inputs: Inputs, directory: Path) -> Prepared:
+    """Load the weights and make all that trains them."""
+    recipe, checkpoint, data, encoded = inputs.recipe, inputs.checkpoint, inputs.data, inputs.encoded
+    accelerator = start_accelerator(inputs.precision, _trackers(recipe), str(directory))
+    model, notes = _new_model(inputs)
+    frozen_weights = frozen_digest(model) if has_adapters(model) else None
+    plan = make_plan(recipe.training, len(data.splits["train"]), ranks.size())
+    notes += freeze_unreached(model, recipe.training.gradual_unfreezing, plan)
+    counts = _count_parameters(model)
+    if accelerator.device.type == "cpu" and not accelerator.is_fsdp2:
+        speed_up_model(model, recipe, inputs.known_rows)
+    unfreezing = plan_unfreezing(model, recipe.training.gradual_unfreezing, plan)
+    model, optimizer, frame = distribute(accelerator, model, recipe.training)
+    frozen, frozen_notes = find_frozen(
+        accelerator.unwrap_model(model), recipe, encoded.splits["train"], checkpoint.tokenizer, inputs.max_length,
+        accelerator,
+    )  # fmt: skip
+    train_rows = batch_columns(encoded.splits["train"])
     return Prepared(
         recipe=recipe,
-        task=task,
+        task=inputs.task,
         checkpoint=checkpoint,
         data=data,
         encoded=encoded,
@@ -164,18 +189,33 @@ def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) 
         hardware=describe_hardware(accelerator),
         model=model,
         optimizer=optimizer,
-        schedule=schedule,
+        # Counted in optimizer steps whatever the number of processes, so it is not handed to Accelerate.
+        schedule=build_schedule(optimizer, recipe.training, plan.total_steps),
+        unfreezing=unfreezing,
         plan=plan,
-        max_length=max_length,
-        metric_names=metric_names,
-        best_metric=best_metric,
-        class_weights=_class_weights(recipe, task, data, accelerator.device),
+        max_length=inputs.max_length,
+        metric_names=inputs.metric_names,
+        best_metric=inputs.best_metric,
+        class_weights=_class_weights(recipe, inputs.task, data, accelerator.device),
         frozen=frozen,
+        frozen_weights=frozen_weights,
         parameter_counts=counts,
-        threads=threads,
+        threads=None if frozen.cut else open_threads(model, accelerator, recipe, checkpoint, train_rows),
         notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes, *frozen_notes),
         frame=frame,
     )
+
+
+def _new_model(inputs: Inputs) -> tuple[Any, tuple[str, ...]]:
+    recipe = inputs.recipe
+    seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
+    model, notes = build_model(inputs.checkpoint, recipe.model, inputs.task, inputs.data.labels, recipe.peft)
+    seed_rank(recipe.training.seed, ranks.rank())
+    if recipe.training.gradient_checkpointing:
+        recompute_activations(model)
+    if recipe.training.torch_compile:
+        model.compile()
+    return model, notes
 
 
 def _count_parameters(model: Any) -> tuple[int, int]:
@@ -199,6 +239,17 @@ def rows_needed(training: Training) -> int | None:
         return None
     each = training.per_device_train_batch_size * training.gradient_accumulation_steps
     return max(WINDOW_ROWS, training.max_steps * each * ranks.size())
+
+
+def recompute_activations(model: Any) -> None:
+    """Let a model recompute activations in the backward pass; raises FinetuneError for a family that cannot."""
+    if not model.supports_gradient_checkpointing:
+        raise FinetuneError(
+            f"training.gradient_checkpointing: {type(model).__name__} cannot recompute its activations",
+            "Leave it out; fewer rows in training.per_device_train_batch_size and more "
+            "training.gradient_accumulation_steps save memory too.",
+        )
+    model.activation_checkpointing_enable()
 
 
 def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tuple[str, ...], str]:

@@ -94,6 +94,7 @@ def identity(prepared: Prepared) -> dict[str, Any]:
     return {
         "data_fingerprint": prepared.data.fingerprint,
         "model_revision": prepared.checkpoint.revision,
+        "frozen_weights": prepared.frozen_weights,
         "num_processes": prepared.hardware.num_processes,
         "mixed_precision": prepared.hardware.mixed_precision,
         "device": prepared.hardware.device,
@@ -105,6 +106,7 @@ def identity(prepared: Prepared) -> dict[str, Any]:
 _EXPLAINED = {
     "data_fingerprint": "the data has changed since",
     "model_revision": "the checkpoint on the hub has another revision now",
+    "frozen_weights": "the weights under the adapters are others now",
     "num_processes": "it ran on another number of processes",
     "mixed_precision": "it computed in another precision",
     "device": "it ran on another kind of device",

@@ -180,7 +180,7 @@ def _versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
-    names = ("finetune", "torch", "transformers", "datasets", "accelerate", "codecarbon", "evaluate")
+    names = ("finetune", "torch", "transformers", "datasets", "accelerate", "peft", "codecarbon", "evaluate")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 

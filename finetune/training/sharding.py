@@ -14,6 +14,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from finetune import ranks
+from finetune.errors import FinetuneError
+from finetune.models.adapters import has_adapters
 from finetune.recipe.schema import Training
 from finetune.training.checkpoints import Trainable
 from finetune.training.hardware import wrap_model
@@ -37,10 +39,23 @@ class _Held:
 
 
 def distribute(accelerator: Accelerator, model: Any, training: Training) -> tuple[Any, Any, Any]:
-    """Return model and optimizer as Accelerate wraps them, and the frame of a model that is cut up (else None)."""
+    """Return model and optimizer as Accelerate wraps them, and the frame of a model that is cut up (else None).
+
+    Raises FinetuneError for what cannot be cut up: adapters, whose frozen rest no checkpoint holds, and layers that
+    learn only later.
+    """
     if not accelerator.is_fsdp2:
         model = wrap_model(accelerator, model)
-        return model, accelerator.prepare_optimizer(build_optimizer(model, training)), None
+        optimizer = build_optimizer(accelerator.unwrap_model(model), training)
+        return model, accelerator.prepare_optimizer(optimizer), None
+    for key, asked in (
+        ("peft", has_adapters(model)),
+        ("training.gradual_unfreezing", training.gradual_unfreezing is not None),
+    ):
+        if asked:
+            raise FinetuneError(
+                f"{key}: not available with FSDP", f"Start it without FSDP (--num-processes), or leave out {key}."
+            )
     frame = _without_numbers(model)
     model, optimizer = accelerator.prepare(model, build_optimizer(model, training))
     return model, optimizer, frame

@@ -66,6 +66,15 @@ def test_open_checkpoint_gives_gpt_a_padding_token_and_says_so(family, checkpoin
     assert "padding token" in checkpoint.notes[0]
 
 
+@pytest.mark.parametrize("family", ["gpt2", "bart", "opt"])
+def test_build_model_keeps_no_keys_and_values(family, checkpoints):
+    wanted = settings(checkpoints(family))
+    checkpoint = open_checkpoint(wanted)
+    model, _ = build_model(checkpoint, wanted, TASK, LABELS)
+    assert model.eval()(**checkpoint.tokenizer(["a day"], return_tensors="pt")).past_key_values is None
+    assert checkpoint.config.use_cache  # as it will be saved
+
+
 def test_open_checkpoint_of_nothing_says_what_to_do(tmp_path):
     with pytest.raises(FinetuneError, match="nobody/nothing could not be loaded") as caught:
         open_checkpoint(settings("nobody/nothing"))

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
+from finetune.recipe.adapter_keys import Peft
 from finetune.recipe.load import check_recipe, load_recipe
 
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "codecarbon", "evaluate", "numpy", "pandas", "scipy"}
@@ -378,3 +379,22 @@ def test_load_answers_any_text_with_an_error_of_ours(write, text):
     write(base=text)
     with pytest.raises(FinetuneError):
         load_recipe("recipe.yaml")
+
+
+def test_load_null_on_the_command_line_undoes_a_section(write):
+    write("peft: {method: lora, r: 4}\n")
+    assert load_recipe("recipe.yaml").recipe.peft.lora_alpha == 8
+    assert load_recipe("recipe.yaml", ["peft=null"]).recipe.peft == Peft()
+    assert load_recipe("recipe.yaml", ["peft=null", "peft.method=ia3"]).recipe.peft == Peft(method="ia3")
+    with pytest.raises(FinetuneError, match=r"model\.name_or_path: missing"):
+        load_recipe("recipe.yaml", ["model=null"])
+
+
+def test_load_fills_in_what_lora_needs_and_notes_a_rate_for_whole_models(write):
+    write("peft: {method: lora}\n")
+    loaded = load_recipe("recipe.yaml")
+    expected = Peft(method="lora", r=8, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear")
+    assert loaded.recipe.peft == expected
+    assert any("adapters usually take ten times as much" in note for note in loaded.notes)
+    assert load_recipe("recipe.yaml", ["lr=2e-4", "lora_target=all"]).recipe.peft == expected
+    assert not [note for note in load_recipe("recipe.yaml", ["lr=2e-4"]).notes if "ten times" in note]

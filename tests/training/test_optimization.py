@@ -5,7 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.recipe.schema import Training
+from finetune.models.build import build_model, open_checkpoint
+from finetune.models.depth import parameters_by_depth
+from finetune.recipe.adapter_keys import Peft
+from finetune.recipe.schema import Model, Training
+from finetune.tasks import LabelScheme, all_tasks
 from finetune.training.optimization import build_optimizer, build_schedule, parameter_groups, warmup_steps
 from finetune.training.plan import make_plan
 
@@ -92,3 +96,63 @@ def test_make_plan_without_evaluation():
     plan = make_plan(Training(eval_strategy="no", save_strategy="no", max_steps=3, logging_steps=2), 1000)
     assert not any(plan.evaluates_at(step) or plan.saves_at(step) for step in range(1, 4))
     assert [step for step in range(1, 4) if plan.logs_at(step)] == [2, 3]
+
+
+def tiny_model(folder, peft=None, **changes):
+    settings = Model(name_or_path=str(folder), **changes)
+    labels = LabelScheme("single_label_classification", ("bad", "good"))
+    return build_model(open_checkpoint(settings), settings, all_tasks()["text-classification"], labels, peft)[0]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "bart"])
+def test_layerwise_decay_slows_each_layer_further_down(family, checkpoints):
+    model = tiny_model(checkpoints(family))
+    optimizer = build_optimizer(model, Training(learning_rate=1.0, weight_decay=0.1, layerwise_lr_decay=0.5))
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decay_of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert rate_of.keys() == {id(parameter) for parameter in model.parameters()}
+    depth = len(parameters_by_depth(model)) - 1
+    assert rate_of[id(model.get_input_embeddings().weight)] == 0.5**depth
+    assert {rate_of[id(p)] for p in list(model.children())[-1].parameters()} == {1.0}
+    assert sorted(set(rate_of.values())) == [0.5**d for d in range(depth, -1, -1)]
+    assert all(decay_of[id(p)] == (0.1 if p.ndim >= 2 else 0.0) for p in model.parameters())
+    assert optimizer.param_groups[0]["lr"] == 1.0  # what the log calls the learning rate
+
+
+def test_layerwise_decay_counts_frozen_layers_and_reaches_adapters(checkpoints):
+    lora = Peft(method="lora", r=2, lora_alpha=4, lora_dropout=0.0, target_modules=["query"])
+    training = Training(learning_rate=1.0, layerwise_lr_decay=0.5)
+    for changes, rates in [({}, [1, 0.5, 0.25]), ({"freeze": 1}, [1, 0.5])]:
+        model = tiny_model(checkpoints("bert"), lora, **changes)
+        found = {group["lr"] for group in build_optimizer(model, training).param_groups}
+        assert sorted(found, reverse=True) == rates
+
+
+def test_layerwise_decay_of_one_learns_as_without(checkpoints):
+    weights = []
+    for decay in (None, 1.0):
+        model = tiny_model(checkpoints("bert"))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            torch.nn.init.normal_(model.classifier.weight)
+        training = Training(learning_rate=0.01, layerwise_lr_decay=decay)
+        optimizer = build_optimizer(model, training)
+        schedule = build_schedule(optimizer, training, 4)
+        for _ in range(4):
+            model(torch.tensor([[5, 6, 7]])).logits.square().sum().backward()
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        weights.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+def test_layerwise_decay_keeps_its_ratios_along_the_schedule(checkpoints):
+    training = Training(learning_rate=1.0, layerwise_lr_decay=0.5, warmup_steps=2)
+    optimizer = build_optimizer(tiny_model(checkpoints("bert")), training)
+    schedule = build_schedule(optimizer, training, 10)
+    for _ in range(9):
+        optimizer.step()
+        schedule.step()
+        rates = sorted(set(schedule.get_last_lr()), reverse=True)
+        assert rates == pytest.approx([rates[0] * 0.5**depth for depth in range(4)])
