@@ -1,4 +1,4 @@
-"""python -m benchmarks [startup|training|features|banking77]."""
+"""python -m benchmarks [startup|memory|training|features|banking77]."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from benchmarks import banking77, features, startup, training
+from benchmarks import banking77, features, memory, startup, training
 
-NAMES = ("startup", "training", "features", "banking77")
+NAMES = ("startup", "memory", "training", "features", "banking77")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -19,6 +19,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with train, validation and test .jsonl of text and label")
     parser.add_argument("--resume", action="store_true", help="keep stored runs of the same set-up")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(banking77.SEEDS), help="banking77: seeds")
+    parser.add_argument("--table-rows", type=int, nargs="+", default=list(memory.ROWS), help="memory: sizes")
     group = parser.add_argument_group("training")
     group.add_argument("--repeats", type=int, default=usual.repeats, help="rounds in which every system runs once")
     group.add_argument("--epochs", type=int, help="passes over the data; default: as many as --rows needs")
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = (asked.benchmark,) if asked.benchmark else NAMES
     if "startup" in wanted:
         startup.run()
+    if "memory" in wanted:
+        memory.run(asked.table_rows)
     if "training" in wanted:
         own = {field.name: getattr(asked, field.name) for field in fields(training.Options)}
         training.run(training.Options(**own | {"systems": tuple(asked.systems)}))

@@ -153,7 +153,9 @@ class Preprocessing(Section):
         description="Overlap, in tokens, of the windows into which long documents are cut (question answering).",
     )
     packing: bool = Field(default=False, description="Join short texts into full windows (language modelling).")
-    num_proc: Count | None = Field(default=None, description="Processes that tokenise; null: one.")
+    num_proc: Count | None = Field(
+        default=None, description="Processes that tokenise; null: one, or all cores from 100,000 rows on."
+    )
 
 
 class Training(Section):

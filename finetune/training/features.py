@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.console import progress as show_progress
 from finetune.console import say
+from finetune.data.arrow_files import table_of
 from finetune.data.batching import collate, evaluation_batches
+from finetune.data.spool import as_array
 from finetune.models.cut import Cut, NoCutError, States, find_cut, inputs_from, read_states, replayed
 from finetune.models.freezing import frozen_modules
 from finetune.text import plural
@@ -83,7 +85,7 @@ def find_frozen(
             raise NoCutError("the training rows are streamed (dataset.streaming)")
         if accelerator.distributed_type.value not in _WHOLE_MODELS:
             raise NoCutError("the model is spread over several processes")
-        order = numpy.argsort(numpy.asarray(split["length"]), kind="stable")
+        order = numpy.argsort(as_array(table_of(split).column("length"), numpy.int64), kind="stable")
         chosen = [int(order[int(share * (len(order) - 1))]) for share in _PROBED]
         batches = [
             _collated(split, rows, tokenizer, max_length, accelerator) for rows in (*([c] for c in chosen), chosen)
@@ -162,7 +164,7 @@ def _record(prepared: Prepared, session: Session, name: str, cut: Cut) -> Record
     import torch
 
     split, accelerator = prepared.encoded.splits[name], prepared.accelerator
-    lengths = numpy.asarray(split["length"], dtype=numpy.int64)
+    lengths = as_array(table_of(split).column("length"), numpy.int64)
     batches = list(evaluation_batches(lengths, prepared.recipe.training.per_device_eval_batch_size))
     place, processes = accelerator.local_process_index, _processes_here()
     known: Record | None = None
