@@ -6,9 +6,10 @@ is seen which states the trained part reads, and its answer from those alone is 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.models.freezing import layers_of
@@ -20,12 +21,22 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-3
 
 
+@dataclass
+class _Replays:
+    """How many threads replay states at the moment, which ones each, and what the modules computed before."""
+
+    count: int = 0
+    own: list[Any] = field(default_factory=list)
+    states: threading.local = field(default_factory=threading.local)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 @dataclass(frozen=True)
 class Cut:
     """The border between the frozen part of a model and what is trained.
 
     modules: the backbone, or the frozen layers from the bottom up; the last of them hands the states on.
-    answer: turns states into what such a module returns. field: the output of the backbone that is read, None for
+    answer: turns states into what such a module returns. output: the one of the backbone that is read, None for
     layers. reads: "rows" when that output is one vector a row (BERT's pooler), "places" when the head reads one place
     of each row (the first or the last token), "tokens" when every token is read.
     """
@@ -33,8 +44,9 @@ class Cut:
     model: Any
     modules: tuple[Any, ...]
     answer: Callable[[Any], Any]
-    field: str | None = None
+    output: str | None = None
     reads: str = "tokens"
+    replays: _Replays = field(default_factory=_Replays)
 
 
 @dataclass(frozen=True)
@@ -102,9 +114,9 @@ def read_states(cut: Cut, inputs: Mapping[str, Any], call: Callable[..., Any] | 
         cut.model.eval()
     with torch.no_grad():
         output = _output_of(cut.model, cut.modules[-1], inputs, call)
-    if cut.field is None:
+    if cut.output is None:
         return States(_first(output))
-    values = output[cut.field]
+    values = output[cut.output]
     if cut.reads == "tokens":
         return States(values)
     if cut.reads == "rows":
@@ -127,29 +139,54 @@ def inputs_from(states: States, padded: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def replayed(cut: Cut, values: torch.Tensor) -> Iterator[None]:
-    """Let the frozen part answer with recorded states while the model is called; the model itself stays as it is."""
+    """Let the frozen part answer this thread with recorded states while it calls the model.
 
-    def answer(*args: Any, **kwargs: Any) -> Any:
-        return cut.answer(values[:, None] if cut.reads == "places" and values.ndim == 2 else values)
-
-    with _forward(cut.modules, answer):
-        yield
-
-
-@contextmanager
-def _forward(modules: Sequence[Any], function: Callable[..., Any]) -> Iterator[None]:
-    """Let modules compute a function instead of their own; a forward that somebody else put there is put back."""
-    before = [module.__dict__.get("forward") for module in modules]
-    for module in modules:
-        module.forward = function
+    The model itself stays as it is, and threads that call it at the same time get what they replay themselves.
+    """
+    replays = cut.replays
+    with replays.lock:
+        replays.count += 1
+        if replays.count == 1:
+            replays.own[:] = _put(cut.modules, [_answering(cut, module.forward) for module in cut.modules])
+    replays.states.values = values
     try:
         yield
     finally:
-        for module, own in zip(modules, before, strict=True):
-            if own is None:
-                del module.forward
-            else:
-                module.forward = own
+        replays.states.values = None
+        with replays.lock:
+            replays.count -= 1
+            if replays.count == 0:
+                _put(cut.modules, replays.own)
+
+
+def _answering(cut: Cut, own: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        values = getattr(cut.replays.states, "values", None)
+        if values is None:
+            return own(*args, **kwargs)
+        return cut.answer(values[:, None] if cut.reads == "places" and values.ndim == 2 else values)
+
+    return forward
+
+
+def _put(modules: Sequence[Any], functions: Sequence[Callable[..., Any] | None]) -> list[Any]:
+    """Let modules compute functions instead of their own (None: their class's), and return what they had."""
+    before = [module.__dict__.get("forward") for module in modules]
+    for module, function in zip(modules, functions, strict=True):
+        if function is not None:
+            module.forward = function
+        elif "forward" in module.__dict__:
+            del module.forward
+    return before
+
+
+@contextmanager
+def _forward(module: Any, function: Callable[..., Any]) -> Iterator[None]:
+    before = _put([module], [function])
+    try:
+        yield
+    finally:
+        _put([module], before)
 
 
 def _call(model: Any, inputs: Mapping[str, Any]) -> Any:
@@ -168,7 +205,7 @@ def _output_of(model: Any, module: Any, inputs: Mapping[str, Any], call: Callabl
     def reached(*args: Any, **kwargs: Any) -> Any:
         raise _Reached(own(*args, **kwargs))
 
-    with _forward((module,), reached):
+    with _forward(module, reached):
         try:
             call(model, inputs)
         except _Reached as found:
@@ -205,7 +242,7 @@ def _backbone_cut(model: Any, backbone: Any, output: Any, batch: Mapping[str, An
         raise NoCutError("its backbone returns no named outputs")
     named = {name: value for name, value in output.items() if isinstance(value, torch.Tensor)}
     leaves = {name: value.detach().clone().requires_grad_() for name, value in named.items()}
-    with _forward((backbone,), lambda *args, **kwargs: type(output)(**leaves)):
+    with _forward(backbone, lambda *args, **kwargs: type(output)(**leaves)):
         logits = _plain_call(model, batch).logits
     gradients = torch.autograd.grad(_mixed(logits), list(leaves.values()), allow_unused=True)
     read = [name for name, gradient in zip(leaves, gradients, strict=True) if gradient is not None and gradient.any()]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune import ranks
 from finetune.console import progress as show_progress
 from finetune.console import say
 from finetune.data.arrow_files import table_of
@@ -42,15 +43,15 @@ _WHOLE_MODELS = ("NO", "MULTI_CPU", "MULTI_GPU")
 
 @dataclass(frozen=True)
 class Record:
-    """The states of a split on disk, as vectors: those of row r begin at starts[r].
+    """The states of a split on disk, as vectors: one a row, or one a token, where those of row r begin at starts[r].
 
-    tokens: the tokens that they stand for where there is one a row, None where there is one a token.
+    tokens: the tokens that they stand for where there is one a row.
     labels: the split with that one column, so that a step need not read the tokens.
     """
 
     values: torch.Tensor
     tokens: torch.Tensor | None
-    starts: numpy.ndarray
+    starts: numpy.ndarray | None
     labels: Any
 
 
@@ -65,6 +66,11 @@ class Frozen:
     modules: tuple[Any, ...] = ()
     cut: Cut | None = None
     records: dict[str, Record | None] = field(default_factory=dict)
+
+    @property
+    def head_alone(self) -> bool:
+        """Tell whether a step computes the head and nothing else, which is too little to share out."""
+        return self.cut is not None and self.cut.output is not None
 
 
 def find_frozen(
@@ -161,16 +167,16 @@ def _collated(split: Any, rows: Any, tokenizer: Any, max_length: int, accelerato
 
 def _record(prepared: Prepared, session: Session, name: str, cut: Cut) -> Record | None:
     import numpy
-    import torch
 
     split, accelerator = prepared.encoded.splits[name], prepared.accelerator
     lengths = as_array(table_of(split).column("length"), numpy.int64)
     batches = list(evaluation_batches(lengths, prepared.recipe.training.per_device_eval_batch_size))
-    place, processes = accelerator.local_process_index, _processes_here()
+    place, processes = accelerator.local_process_index, ranks.local_size()
+    rounds = ranks.largest(-(-len(batches) // processes))
     known: Record | None = None
     with show_progress(f"{name} through the frozen part", len(batches)) as advance:
         # Every process takes part in every round, whether or not it has a batch left, so that they stay in step.
-        for first in range(0, len(batches), processes):
+        for first in range(0, rounds * processes, processes):
             session.check()
             rows = batches[min(first + place, len(batches) - 1)]
             if first == 0 or known is not None:
@@ -183,8 +189,7 @@ def _record(prepared: Prepared, session: Session, name: str, cut: Cut) -> Record
                 else:
                     known = None
             advance(min(first + processes, len(batches)), "")
-    missing = accelerator.reduce(torch.tensor(float(known is None), device=accelerator.device))
-    return None if float(missing) else known
+    return None if ranks.largest(known is None) else known
 
 
 def _states_or_none(cut: Cut, batch: Mapping[str, Any]) -> States | None:
@@ -202,7 +207,7 @@ def _allocate(
     import numpy
     import torch
 
-    accelerator, processes = prepared.accelerator, _processes_here()
+    accelerator, processes = prepared.accelerator, ranks.local_size()
     path = directory / f"features-{name}-{accelerator.process_index // processes}"
     rows = len(lengths)
     if states is None:
@@ -226,7 +231,7 @@ def _allocate(
     return Record(
         values=mapped[head:].view(values.dtype).view(count, width),
         tokens=mapped[: rows * _TOKEN_BYTES].view(torch.int32) if one_a_row else None,
-        starts=numpy.arange(rows) if one_a_row else lengths.cumsum() - lengths,
+        starts=None if one_a_row else lengths.cumsum(dtype=numpy.int64) - lengths,
         labels=prepared.encoded.splits[name].select_columns(["labels"]),
     )
 
@@ -266,16 +271,17 @@ def _write(known: Record, states: States, attention_mask: Any, rows: numpy.ndarr
         known.tokens[places] = states.tokens.to("cpu", torch.int32)
         return
     real = attention_mask.bool()
-    known.values[_token_places(known.starts, attention_mask, rows)] = states.values[real].cpu()
+    known.values[_token_places(known, attention_mask, rows)] = states.values[real].cpu()
 
 
-def _token_places(starts: numpy.ndarray, attention_mask: Any, rows: numpy.ndarray) -> torch.Tensor:
+def _token_places(known: Record, attention_mask: Any, rows: numpy.ndarray) -> torch.Tensor:
     """Return where the tokens of some rows lie in a record, row after row."""
     import numpy
     import torch
 
     lengths = attention_mask.sum(1).cpu().numpy()
-    starts = starts[rows]
+    assert known.starts is not None
+    starts = known.starts[rows]
     return torch.from_numpy(
         numpy.concatenate([numpy.arange(n) + start for n, start in zip(lengths, starts, strict=True)])
     )
@@ -294,11 +300,7 @@ def _short_batch(known: Record, tokens: torch.Tensor, rows: numpy.ndarray) -> di
 
 def _padded(known: Record, attention_mask: Any, rows: numpy.ndarray) -> torch.Tensor:
     """Return the states of rows as their padded batch has them: rows × tokens × width, zeros where there is padding."""
-    flat = known.values[_token_places(known.starts, attention_mask, rows)].to(attention_mask.device)
+    flat = known.values[_token_places(known, attention_mask, rows)].to(attention_mask.device)
     values = flat.new_zeros((*attention_mask.shape, flat.shape[-1]))
     values[attention_mask.bool()] = flat
     return values
-
-
-def _processes_here() -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -200,7 +200,7 @@ def load_objects(inputs: Inputs, directory: Path) -> Prepared:
         frozen=frozen,
         frozen_weights=frozen_weights,
         parameter_counts=counts,
-        threads=None if frozen.cut else open_threads(model, accelerator, recipe, checkpoint, train_rows),
+        threads=None if frozen.head_alone else open_threads(model, accelerator, recipe, checkpoint, train_rows),
         notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes, *frozen_notes),
         frame=frame,
     )

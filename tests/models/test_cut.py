@@ -40,7 +40,7 @@ READS = {"bert": ("pooler_output", "rows")}
 def test_cut_below_the_head_needs_one_vector_a_row(family, checkpoints):
     model, tokenizer = built(checkpoints(family), "backbone")
     cut = cut_of(model, tokenizer, "backbone")
-    assert (cut.field, cut.reads) == READS.get(family, ("last_hidden_state", "places"))
+    assert (cut.output, cut.reads) == READS.get(family, ("last_hidden_state", "places"))
     _, batch = batches(tokenizer)
     states = read_states(cut, batch)
     assert states.values.shape == (3, 32)
@@ -152,3 +152,27 @@ def test_inputs_from_states_of_tokens_are_the_padded_batch():
     short = inputs_from(States(torch.zeros(2, 4), torch.tensor([7, 8])), padded)
     assert short["input_ids"].tolist() == [[7], [8]]
     assert short["attention_mask"].tolist() == [[1], [1]]
+
+
+def test_replayed_gives_each_thread_its_own_states(checkpoints):
+    from concurrent.futures import ThreadPoolExecutor
+
+    model, tokenizer = built(checkpoints("bert"), 1)
+    cut = cut_of(model, tokenizer, 1)
+    singles, _ = batches(tokenizer)
+    states = [read_states(cut, single).values for single in singles]
+    with torch.no_grad():
+        expected = [model(**single).logits for single in singles]
+
+        def answer(place):
+            with torch.no_grad(), replayed(cut, states[place]):
+                return model(**singles[place]).logits
+
+        def plain(place):
+            with torch.no_grad():
+                return model(**singles[place]).logits
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(answer if turn % 2 else plain, turn % 3) for turn in range(60)]
+            assert all(torch.equal(one.result(), expected[turn % 3]) for turn, one in enumerate(found))
+    assert not any("forward" in module.__dict__ for module in cut.modules)

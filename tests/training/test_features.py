@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.models.cut import NoCutError
-from finetune.training import features, loop
+from finetune.training import features, gradients, loop
 from finetune.training.interrupts import Interrupted
 from tests.training.conftest import read_log, read_run
 
@@ -192,14 +192,14 @@ def test_features_are_booked_to_the_phase_that_needs_them(toy_recipe, trained, m
 
 def test_frozen_part_runs_without_dropout(toy_recipe, finetune, monkeypatch):
     modes = []
-    step = loop.logits_of
+    step = gradients.logits_of
 
     def seen(prepared, batch):
         bert = prepared.bare_model.bert
         modes.append((bert.embeddings.dropout.training, bert.encoder.layer[0].training, bert.encoder.layer[1].training))
         return step(prepared, batch)
 
-    monkeypatch.setattr(loop, "logits_of", seen)
+    monkeypatch.setattr(gradients, "logits_of", seen)
     for init, freeze, expected in (
         ("pretrained", "none", (True, True, True)),
         ("pretrained", "embeddings", (False, True, True)),
