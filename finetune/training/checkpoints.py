@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.errors import FinetuneError
 from finetune.runs.files import drop_folder, make_readable, whole_folder
 from finetune.training.integrity import STATE, damage, read_sealed_state, write_sealed_state
-from finetune.training.memory import is_disk_full
+from finetune.training.memory import disk_full_words, is_disk_full
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def save_checkpoint(
         before = saved_checkpoints(run_directory)
         kept = f"that of step {step_of(before[-1])} is whole" if before else "there is none before it"
         raise FinetuneError(
-            f"the checkpoint of step {step} could not be saved ({kept}): {error}",
+            f"the checkpoint of step {step} could not be saved ({kept}): {disk_full_words(error)}",
             "Free some disk space, then continue with --resume.",
         ) from error
     return target

@@ -22,7 +22,7 @@ def explain_shortage(error: BaseException, training: Training, phase: str) -> Ba
     """Return a FinetuneError when the memory or the disk was too small in a phase, any other error as it is."""
     if is_disk_full(error):
         return FinetuneError(
-            f"the disk is full: {error}",
+            f"the disk is full: {disk_full_words(error)}",
             "Free some space (finetune clean removes old checkpoints), then continue with --resume.",
         )
     is_short = isinstance(error, MemoryError) or (
@@ -52,6 +52,11 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return isinstance(error, Exception) and any(sign in str(error) for sign in _FULL_DISK_SIGNS)
+
+
+def disk_full_words(error: BaseException) -> str:
+    """Return a full disk's error in words; torch tells only that its file is shorter than what it wrote."""
+    return "No space left on device" if "unexpected pos" in str(error) else str(error)
 
 
 def memory_estimate(model: Any, optim: str, batch_size: int, length: int, mixed_precision: str) -> dict[str, int]:
