@@ -17,9 +17,10 @@ _SAME_WISH_SECONDS = 10.0
 
 def _signals() -> list[int]:
     """Return the signals that end a run; SIGHUP stays ignored where it is, which is all that nohup does."""
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    hears_hangup = hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([hangup] if hears_hangup else [])]
+    hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return [signal.SIGINT, signal.SIGTERM]
+    return [signal.SIGINT, signal.SIGTERM, hangup]
 
 
 class Interrupted(BaseException):

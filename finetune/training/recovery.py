@@ -35,7 +35,7 @@ def find_checkpoint(run_directory: Path, needs_best: bool) -> Found:
 
     Raises FinetuneError when there are checkpoints and all of them are damaged.
     """
-    faults = []
+    faults: list[str] = []
     for checkpoint in reversed(saved_checkpoints(run_directory)):
         fault = damage(checkpoint, NEEDED) or (needs_best and _damage_of_best(run_directory, checkpoint))
         if not fault:

@@ -1,4 +1,4 @@
-"""finetune.training.checkpoints, integrity and recovery: what a kill or a damaged disk leaves, and what is made of it."""
+"""finetune.training.checkpoints, integrity, recovery: what a kill or a damaged disk leaves, and what comes of it."""
 
 import json
 import os
@@ -169,7 +169,7 @@ def test_best_weights_of_steps_to_be_done_again_are_not_taken_for_the_best(tmp_p
 def test_best_weights_that_are_damaged_are_one_clear_error(tmp_path, objects):
     save_best(tmp_path, 3, objects.model)
     flip(tmp_path / "checkpoints" / "best-00000003" / "model.safetensors")
-    with pytest.raises(FinetuneError, match="best evaluation .step 3. cannot be loaded: model.safetensors is not as"):
+    with pytest.raises(FinetuneError, match=r"\(step 3\) cannot be loaded: model\.safetensors is not as"):
         load_best(tmp_path, 3, objects.model)
     with pytest.raises(FinetuneError, match="they are not there"):
         load_best(tmp_path, 2, objects.model)

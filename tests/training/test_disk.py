@@ -220,7 +220,10 @@ def test_full_disk_names_the_checkpoint_that_is_whole(toy_recipe, finetune, only
     code, _, err = finetune("run", toy_recipe(training=TRAINING))
     assert code == 1
     assert "the checkpoint of step 6 could not be saved (that of step 4 is whole)" in err
-    assert sorted(path.name for path in (only_run() / "checkpoints").glob("step*")) == ["step-00000002", "step-00000004"]
+    assert sorted(path.name for path in (only_run() / "checkpoints").glob("step*")) == [
+        "step-00000002",
+        "step-00000004",
+    ]
 
 
 @pytest.fixture
