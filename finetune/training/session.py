@@ -135,9 +135,7 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
     with Interrupts() as interrupts:
         directory = ranks.on_main(lambda: _claimed_directory(options, resumption))
         try:
-            run = ranks.on_main(
-                lambda: _taken_up(resumption) if resumption else _first_record(options, directory)
-            )
+            run = ranks.on_main(lambda: _taken_up(resumption) if resumption else _first_record(options, directory))
             machines = meet(directory)
             meter = _open_meter(options, directory, run, resumption.energy_uj if resumption else None)
             session = Session(directory, run, meter, interrupts, machines)

@@ -19,6 +19,7 @@ from finetune.training.checkpoints import (
     save_best,
     save_checkpoint,
     saved_checkpoints,
+    whole_best,
 )
 from finetune.training.random_state import take_random_state
 from finetune.training.recovery import clear_leftovers, find_checkpoint
@@ -48,7 +49,7 @@ def save(directory, objects, step, best=None, keep=None):
     if best == step:
         save_best(directory, step, objects.model)
     state = {"progress": {"step": step, "best_step": best, "loss_total": 0.1 + step, "timeline": [{"é": 1e-300}]}}
-    path = save_checkpoint(directory, step, objects, state, take_random_state())
+    path = save_checkpoint(directory, step, objects, state, [take_random_state()])
     drop_old_checkpoints(directory, keep)
     return path
 
@@ -130,7 +131,7 @@ def test_checkpoints_from_before_there_were_seals_still_load(tmp_path, objects):
     shutil.copy(checkpoint / "model.safetensors", best)
     (best / "state.json").write_text('{"step": 2}')
     assert find_checkpoint(tmp_path, needs_best=True).checkpoint == checkpoint
-    load_best(tmp_path, 2, objects.model)
+    load_best(whole_best(tmp_path, 2), objects.model)
     (checkpoint / "random.pt").unlink()
     with pytest.raises(FinetuneError, match=r"random\.pt is missing"):
         find_checkpoint(tmp_path, needs_best=True)
@@ -143,7 +144,7 @@ def test_best_weights_stay_while_a_checkpoint_goes_with_them(tmp_path, objects):
     save_best(tmp_path, 5, objects.model)
     # A run killed now goes on from step 4, where the best was that of step 4.
     assert names(tmp_path) == ["best-00000002", "best-00000004", "best-00000005", "step-00000002", "step-00000004"]
-    load_best(tmp_path, 4, objects.model)
+    load_best(whole_best(tmp_path, 4), objects.model)
     assert objects.model.weight.unique().item() == 4.0
     save(tmp_path, objects, 6, best=5, keep=2)
     assert names(tmp_path) == ["best-00000004", "best-00000005", "step-00000004", "step-00000006"]
@@ -162,7 +163,7 @@ def test_best_weights_of_steps_to_be_done_again_are_not_taken_for_the_best(tmp_p
     save_best(tmp_path, 2, objects.model)
     clear_leftovers(tmp_path, checkpoint)
     assert names(tmp_path) == ["best-00000002", "step-00000004"]
-    load_best(tmp_path, 2, objects.model)
+    load_best(whole_best(tmp_path, 2), objects.model)
     assert objects.model.weight.unique().item() == 2.0
 
 
@@ -170,9 +171,9 @@ def test_best_weights_that_are_damaged_are_one_clear_error(tmp_path, objects):
     save_best(tmp_path, 3, objects.model)
     flip(tmp_path / "checkpoints" / "best-00000003" / "model.safetensors")
     with pytest.raises(FinetuneError, match=r"\(step 3\) cannot be loaded: model\.safetensors is not as"):
-        load_best(tmp_path, 3, objects.model)
+        load_best(whole_best(tmp_path, 3), objects.model)
     with pytest.raises(FinetuneError, match="they are not there"):
-        load_best(tmp_path, 2, objects.model)
+        load_best(whole_best(tmp_path, 2), objects.model)
 
 
 def test_weights_of_the_best_step_lie_on_the_disk_once(tmp_path, objects, monkeypatch):
@@ -255,7 +256,7 @@ def test_a_kill_before_any_operation_on_files_leaves_a_whole_checkpoint(tmp_path
         load_checkpoint(newest, objects)
         assert objects.model.weight.unique().item() == int(newest.name[-1])
         best = found.state["progress"]["best_step"]
-        load_best(directory, best, objects.model)
+        load_best(whole_best(directory, best), objects.model)
         assert objects.model.weight.unique().item() == best
         clear_leftovers(directory, newest)
         assert not [name for name in names(directory) if name.endswith(".tmp")]
