@@ -100,7 +100,8 @@ def test_disk_estimate_is_what_a_run_writes(toy_recipe, finetune, only_run):
     code, out, err = finetune("run", toy_recipe(training={**TRAINING, "save_total_limit": 1}), "--dry-run", "--json")
     assert code == 0, err
     needed = json.loads(out)["disk"]["needed_bytes"]
-    assert needed == pytest.approx(2 * whole + 2 * weights, rel=0.15)  # names and random state are not counted
+    # Names, random state and the frame of each file are not counted; in so small a model they are a fifth.
+    assert 0.75 < needed / (2 * whole + 2 * weights) < 1
 
 
 def test_disk_too_small_stops_a_run_before_its_first_step(toy_recipe, finetune, only_run, monkeypatch):
