@@ -1,11 +1,16 @@
-"""What a run says while it works: notes and progress on stderr, never on stdout."""
+"""What a run says while it works: notes and progress on stderr, never on stdout.
 
+Somebody may stop listening: the terminal is closed, the connection lost, `| head` has seen enough. That ends no run.
+"""
+
+import errno
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
 from finetune.ranks import is_main
 
@@ -21,6 +26,74 @@ def say(line: str) -> None:
     """Print one line for people on stderr; of several processes of a run only the first one does."""
     if is_main():
         print(line, file=sys.stderr, flush=True)
+
+
+class _Lasting:
+    """A text stream that falls silent when its reader is gone, instead of raising; all else is the stream's own.
+
+    `gone` are the numbers of the errors that say so. Raises any other OSError with the stream's name.
+    """
+
+    def __init__(self, stream: TextIO, name: str, gone: frozenset[int]) -> None:
+        self._stream, self._name, self._gone = stream, name, gone
+        self._failed = False
+
+    def write(self, text: str) -> int:
+        """Write like any text stream."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._take(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush like any text stream."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._take(error)
+
+    def end(self) -> None:
+        """Drop what could not be written, which Python would try once more at its end."""
+        if self._failed:
+            self._fall_silent()
+
+    def _take(self, error: OSError) -> None:
+        if error.errno in self._gone:
+            self._fall_silent()
+            return
+        self._failed = True
+        raise OSError(error.errno, error.strerror, self._name) from error
+
+    def _fall_silent(self) -> None:
+        # The null device takes the stream's place, for C code too.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+_READER_GONE = frozenset({errno.EPIPE, errno.EIO, errno.ENXIO})
+# Under stderr a full disk loses words only; under stdout it loses the result.
+_UNSAID = _READER_GONE | {errno.ENOSPC, errno.EDQUOT, errno.EBADF}
+
+
+@contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Let stdout and stderr fall silent, without an error, once nobody reads them any more."""
+    before = sys.stdout, sys.stderr
+    # A process that was started with one of them closed has None there, and its next file would take that number.
+    stdout, stderr = (stream or open(os.devnull, "w", encoding="utf-8") for stream in before)  # noqa: SIM115
+    lasting_stdout = _Lasting(stdout, "stdout", _READER_GONE)
+    lasting_stderr = _Lasting(stderr, "stderr", _UNSAID)
+    sys.stdout, sys.stderr = lasting_stdout, lasting_stderr  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        lasting_stdout.end()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from finetune import __version__
+from finetune.console import lasting_streams
 from finetune.errors import FinetuneError
 from finetune.ranks import OtherRankFailed, is_main
 
@@ -53,10 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 done, 1 a FinetuneError, 2 usage, 3 a check that failed, 70 our bug (with its traceback), 130 Ctrl-C,
-    143 SIGTERM.
+    143 SIGTERM, 129 a lost terminal.
     """
+    with lasting_streams():
+        return _run_command(arguments)
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     try:
-        build_app()(args=list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            build_app()(args=list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()  # a result that cannot be written is an error here, not at Python's end
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else 0 if exit_request.code is None else 1
     except OtherRankFailed as error:

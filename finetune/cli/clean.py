@@ -23,9 +23,10 @@ def clean(
 ) -> None:
     """Remove the checkpoints of finished runs; their models, records and predictions stay.
 
-    Runs that can be resumed keep theirs unless --all is given; a run that is alive always does.
+    Runs that can be resumed keep theirs unless --all is given; a run that is alive always does. What killed runs left
+    half written goes too.
     """
-    from finetune.runs.cleaning import removable_checkpoints, remove
+    from finetune.runs.cleaning import never_began, removable_checkpoints, remove
     from finetune.runs.formats import file_size
     from finetune.runs.record import find_run, list_runs, read_run
     from finetune.runs.tables import one_line
@@ -36,16 +37,18 @@ def clean(
     else:
         chosen, _ = list_runs(output_dir)
     found, notes = removable_checkpoints(chosen, keep_best, unfinished_too)
+    if not runs:
+        found += never_began(output_dir)
     for note in notes:
         typer.echo(one_line(f"note: {note}"), err=True)
     for entry in found:
-        typer.echo(one_line(f"{entry.run.run_id}  {file_size(entry.size)}"))
+        typer.echo(one_line(f"{entry.run_id}  {file_size(entry.size)}"))
     size = file_size(sum(entry.size for entry in found))
     if not found:
         typer.echo("Nothing to remove.")
     elif dry_run:
         typer.echo(f"Would free {size} in {plural(len(found), 'run')}.")
-    elif yes or _agreed(f"Remove these checkpoints ({size})?"):
+    elif yes or _agreed(f"Remove these files ({size})?"):
         for entry in found:
             remove(entry)
         typer.echo(f"Freed {size} in {plural(len(found), 'run')}.")

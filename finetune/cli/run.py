@@ -49,7 +49,7 @@ def run(
 ) -> None:
     """Fine-tune as a recipe says, and report energy and CO2e beside the scores.
 
-    Ctrl-C and SIGTERM save a checkpoint first; --resume goes on from there, bit for bit on a CPU.
+    Ctrl-C, SIGTERM and SIGHUP save a checkpoint first; --resume goes on from there, bit for bit on a CPU.
     """
     import os
 

@@ -3,8 +3,10 @@
 import math
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,53 @@ def write_atomically(path: Path, text: str | Iterable[str]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    _flush(path.parent)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Let a folder be built under another name, then flush it to the disk and rename it.
+
+    A crash leaves the finished folder or none of that name, besides one that ends in .tmp; an error leaves nothing. An
+    older folder of that name gives way at the end.
+    """
+    building = target.with_name(f"{target.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        yield building
+        for path in [*building.rglob("*"), building]:
+            _flush(path)
+        drop_folder(target)
+        building.rename(target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    _flush(target.parent)
+
+
+def drop_folder(folder: Path) -> None:
+    """Remove a folder so that a crash on the way leaves no part of it under its name; does nothing without one."""
+    going = folder.with_name(f"{folder.name}.old.tmp")
+    shutil.rmtree(going, ignore_errors=True)
+    if folder.exists():
+        folder.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
+
+
+def half_written(folder: Path) -> tuple[Path, ...]:
+    """Return what a killed process left half written in a folder: the temporary files and folders of this module."""
+    if folder.is_symlink() or not folder.is_dir():  # a link leads out of the run; what lies behind it is not ours
+        return ()
+    return tuple(sorted(path for path in folder.iterdir() if path.suffix == ".tmp" and not path.is_symlink()))
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder; one that is gone already is no error. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def scrub(value: Any) -> Any:
@@ -73,10 +121,11 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder to flush it
+def _flush(path: Path) -> None:
+    """Force a file, or the names in a folder, onto the disk, so that a rename never names what is not there yet."""
+    if os.name == "nt":  # Windows flushes neither folders nor files that are open for reading
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.evaluation.answers import label_words
+from finetune.runs.formats import file_size
 from finetune.text import join_words, plural
+from finetune.training.disk import disk_estimate, require_room
 from finetune.training.memory import memory_estimate
 from finetune.training.options import RunOptions
 from finetune.training.plan import make_plan
@@ -17,11 +19,16 @@ from finetune.training.sections import dataset_section, model_section
 
 
 def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
-    """Prepare a run and return what so many processes would do; nothing is trained and no run directory is made."""
+    """Prepare a run and return what so many processes would do; nothing is trained and no run directory is made.
+
+    Raises FinetuneError for whatever the run would be refused for.
+    """
     with tempfile.TemporaryDirectory() as directory:
         prepared = prepare(options.recipe, lambda name: nullcontext(), Path(directory), smoke=options.smoke)
     training = options.recipe.training
     plan = make_plan(training, len(prepared.data.splits["train"]), num_processes)
+    disk = disk_estimate(prepared, Path(options.recipe.output_dir))
+    require_room(disk, training)
     length = min(prepared.encoded.length_max, prepared.max_length)
     return {
         "name": options.name,
@@ -41,6 +48,7 @@ def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
             prepared.bare_model, training.optim, training.per_device_train_batch_size, length,
             prepared.hardware.mixed_precision,
         ),
+        "disk": disk.to_dict(),
         "first_row": first_row(prepared),
         "notes": list(prepared.notes),
     }  # fmt: skip
@@ -59,6 +67,7 @@ def describe_dry_run(report: dict[str, Any]) -> str:
     """Return the report of a dry run as lines for people."""
     model, data, training, memory = (report[part] for part in ("model", "dataset", "training", "memory"))
     size = {name: f"{count / 1e9:.2f} GB" for name, count in memory.items()}
+    disk = {name: "unknown" if count is None else file_size(count) for name, count in report["disk"].items()}
     labels = join_words(data["label_names"][:12], "and") or "a number"
     more = len(data["label_names"]) - 12
     lengths, rows = data["length_tokens"], data["rows"]
@@ -76,6 +85,7 @@ def describe_dry_run(report: dict[str, Any]) -> str:
         f"  memory      about {sum(memory.values()) / 1e9:.2f} GB: weights {size['weights_bytes']}, "
         f"gradients {size['gradients_bytes']}, optimizer {size['optimizer_bytes']}, "
         f"activations about {size['activations_estimate_bytes']} at the longest batch",
+        f"  disk        about {disk['needed_bytes']} at most, {disk['free_bytes']} free",
         f"  metrics     {', '.join(report['metrics'])}",
         f"  first row   {report['first_row']['tokens'][:100]} → {report['first_row']['label']}",
     ]

@@ -1,9 +1,8 @@
-"""The end of a run: final scores, predictions, the cost of an answer, the saved model and its card."""
+"""The end of a run: final scores, predictions, the cost of an answer, the saved model."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
 from finetune.models.adapters import ADAPTER_FOLDER, has_adapters, merge_adapters, merged_weights, save_adapter
 from finetune.models.fast.vocabulary import whole_vocabulary
-from finetune.runs.card import model_card, public_name
-from finetune.runs.files import make_readable, write_atomically
+from finetune.runs.card import public_name
+from finetune.runs.files import make_readable, whole_folder, write_atomically
 from finetune.tasks import LabelScheme, greater_is_better
 from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split
 from finetune.training.prepare import Prepared
@@ -24,7 +23,7 @@ from finetune.training.sharding import gathered_model
 
 
 def finish(prepared: Prepared, progress: Progress, session: Session, reason: str | None) -> None:
-    """Score the final model on validation and test, save it, and write the finished record."""
+    """Score the final model on validation and test, save it, and hand the results to the session."""
     metrics: dict[str, Any] = {}
     merge_adapters(prepared.bare_model)  # what is scored is what is saved
     with session.phase("evaluate"):
@@ -40,7 +39,7 @@ def finish(prepared: Prepared, progress: Progress, session: Session, reason: str
         ranks.on_main(lambda: save_model(prepared, whole, session.directory))
     session.inference = inference or {}
     split, main = reported_split(prepared), prepared.metric_names[0]
-    session.write(
+    session.will_end(
         status="stopped" if reason else "completed",
         status_reason=reason,
         metrics=metrics,
@@ -75,25 +74,19 @@ def write_predictions(directory: Path, split: str, evaluation: Evaluation, label
 
 def save_model(prepared: Prepared, model: Any, directory: Path) -> None:
     """Write model/ (safetensors weights, configuration, tokenizer) whole or not at all."""
-    target, building = directory / "model", directory / "model.tmp"
-    shutil.rmtree(building, ignore_errors=True)
     checkpoint = prepared.checkpoint
     if hasattr(checkpoint.config, "use_cache"):
         model.config.use_cache = checkpoint.config.use_cache
-    with whole_vocabulary(model):
-        if has_adapters(model):
-            model.save_pretrained(building, state_dict=merged_weights(model))
-            base = public_name({"name_or_path": checkpoint.reference, "revision": checkpoint.revision}, "name_or_path")
-            save_adapter(model, building / ADAPTER_FOLDER, base, checkpoint.revision)
-        else:
-            model.save_pretrained(building)
-    checkpoint.tokenizer.save_pretrained(building)
-    for path in building.rglob("*.safetensors"):
-        make_readable(path)
-    shutil.rmtree(target, ignore_errors=True)
-    building.rename(target)
-
-
-def write_card(session: Session) -> None:
-    """Write the model card beside the weights, once the record holds the energy of the whole run."""
-    write_atomically(session.directory / "model" / "README.md", model_card(session.run))
+    with whole_folder(directory / "model") as building:
+        with whole_vocabulary(model):
+            if has_adapters(model):
+                model.save_pretrained(building, state_dict=merged_weights(model))
+                base = public_name(
+                    {"name_or_path": checkpoint.reference, "revision": checkpoint.revision}, "name_or_path"
+                )
+                save_adapter(model, building / ADAPTER_FOLDER, base, checkpoint.revision)
+            else:
+                model.save_pretrained(building)
+        checkpoint.tokenizer.save_pretrained(building)
+        for path in building.rglob("*.safetensors"):
+            make_readable(path)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken at a place where nothing is lost."""
+"""Ctrl-C, SIGTERM and a lost terminal (SIGHUP), taken at a place where nothing is lost."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from typing import Any
 _SAME_WISH_SECONDS = 10.0
 
 
+def _signals() -> list[int]:
+    """Return the signals that end a run; SIGHUP stays ignored where it is, which is all that nohup does."""
+    hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return [signal.SIGINT, signal.SIGTERM]
+    return [signal.SIGINT, signal.SIGTERM, hangup]
+
+
 class Interrupted(BaseException):
     """Leave the run because of a signal; a BaseException, so that no library's `except Exception` eats it."""
 
@@ -26,7 +34,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """The two signals of one run.
+    """The signals of one run.
 
     Outside `deferred()` a signal raises Interrupted at once. Inside, it is only remembered until `check()` is called
     at a safe place. Signals that follow within ten seconds are the same wish once more (a second Ctrl-C, a launcher
@@ -42,7 +50,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         # Python takes signals in the main thread only; a run started elsewhere leaves them to its host.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._take) for number in _signals()}
         return self
 
     def __exit__(self, *exception: object) -> None:

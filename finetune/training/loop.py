@@ -16,9 +16,10 @@ from finetune.errors import FinetuneError
 from finetune.runs.record import Run
 from finetune.text import plural
 from finetune.training.batches import train_batches
-from finetune.training.checkpoints import best_folders, drop_old_checkpoints, load_best, save_best, save_checkpoint
+from finetune.training.checkpoints import drop_old_checkpoints, load_best, save_best, save_checkpoint, whole_best
+from finetune.training.disk import disk_estimate, require_room
 from finetune.training.features import load_batch, record, start_training_mode
-from finetune.training.finish import finish, write_card
+from finetune.training.finish import finish
 from finetune.training.gradients import add_gradients
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
@@ -44,6 +45,7 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
     with open_session(options, resumption) as session:
         phase = session.phase
         prepared = prepare(recipe, phase, session.directory, smoke=options.smoke)
+        ranks.on_main(lambda: require_room(disk_estimate(prepared, session.directory), recipe.training))
         say_what_was_found(prepared)
         session.write(**first_sections(prepared, session.run.recipe))
         open_trackers(prepared, session.run.recipe)
@@ -55,15 +57,14 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
             with phase("train"):
                 reason = fit(prepared, progress, session)
             try:
-                if recipe.training.load_best_model_at_end and progress.best_step not in (None, progress.step):
-                    put_best_back(prepared, session)
+                best_step = progress.best_step if recipe.training.load_best_model_at_end else None
+                if best_step is not None and best_step != progress.step:
+                    put_best_back(prepared, best_step, session)
                 finish(prepared, progress, session, reason)
             except Interrupted:
                 # No step is left: the weights that are loaded now are those with which the resumed run will finish.
                 save(prepared, progress, session, take_random_state())
                 raise
-    if ranks.is_main():
-        write_card(session)
     return session.run
 
 
@@ -220,18 +221,18 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
     session.write(timeline=tuple(progress.timeline), training=training_section(prepared, progress))
 
 
-def put_best_back(prepared: Prepared, session: Session) -> None:
-    """Give the model the weights of the best evaluation."""
-    with (
-        session.machines.at_hand(*best_folders(session.directory)),
-        to_be_filled(prepared.trainable, prepared.frame) as whole,
-    ):
-        load_best(session.directory, whole.model)
+def put_best_back(prepared: Prepared, step: int, session: Session) -> None:
+    """Give the model the weights of the best evaluation, that after a step."""
+    folder = ranks.on_main(lambda: whole_best(session.directory, step))
+    with session.machines.at_hand(folder), to_be_filled(prepared.trainable, prepared.frame) as whole:
+        load_best(folder, whole.model)
 
 
 def save(prepared: Prepared, progress: Progress, session: Session, border: dict[str, Any]) -> None:
     """Write a checkpoint of the last step border with its random state, and drop the oldest ones."""
     with session.phase("save"):
+        if ranks.is_main():
+            session.flush_log()
         state = {**identity(prepared), "progress": progress.to_json(), "energy_uj": session.mark().nodes_uj}
         borders = ranks.gather(border)
         whole = gathered(prepared.trainable, prepared.frame)

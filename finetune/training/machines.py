@@ -53,6 +53,9 @@ class Machines:
             yield
             return
         gets_copies = ranks.is_local_main() and node_rank(os.environ) in self.apart
+        for folder in folders if gets_copies else ():  # what a killed life left of such a copy
+            shutil.rmtree(_under_way(folder), ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         pieces = _pieces(folders) if ranks.is_main() else iter(())
         while (piece := ranks.broadcast(next(pieces, None))) is not None:
             folder, name, content = piece

@@ -15,14 +15,14 @@ _SIGNS = ("out of memory", "can't allocate memory", "defaultcpuallocator", "cann
 # safetensors quotes the system's error; torch only finds its archive shorter than it wrote ("unexpected pos").
 _FULL_DISK_SIGNS = ("No space left on device", "os error 28", "Disk quota exceeded", "unexpected pos")
 _ADAM_STATES = 2
-_BYTES = 4  # weights, gradients and optimizer states are held in float32
+BYTES = 4  # weights, gradients and optimizer states are held in float32
 
 
 def explain_shortage(error: BaseException, training: Training, phase: str) -> BaseException:
     """Return a FinetuneError when the memory or the disk was too small in a phase, any other error as it is."""
     if is_disk_full(error):
         return FinetuneError(
-            f"the disk is full: {error}",
+            f"the disk is full: {disk_full_words(error)}",
             "Free some space (finetune clean removes old checkpoints), then continue with --resume.",
         )
     is_short = isinstance(error, MemoryError) or (
@@ -54,6 +54,11 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, Exception) and any(sign in str(error) for sign in _FULL_DISK_SIGNS)
 
 
+def disk_full_words(error: BaseException) -> str:
+    """Return a full disk's error in words; torch tells only that its file is shorter than what it wrote."""
+    return "No space left on device" if "unexpected pos" in str(error) else str(error)
+
+
 def memory_estimate(model: Any, optim: str, batch_size: int, length: int, mixed_precision: str) -> dict[str, int]:
     """Return bytes needed for training, by use.
 
@@ -63,14 +68,18 @@ def memory_estimate(model: Any, optim: str, batch_size: int, length: int, mixed_
     """
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    states = {"sgd": 0, "adafactor": 0}.get(optim, _ADAM_STATES)
     config = model.config
     width, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
     layers += getattr(config, "decoder_layers", 0) if config.is_encoder_decoder else 0
     each_layer = batch_size * length * width * (34 + 5 * heads * length / width)
     return {
         "weights_bytes": sum(parameter.numel() * parameter.element_size() for parameter in parameters),
-        "gradients_bytes": trained * _BYTES,
-        "optimizer_bytes": trained * states * _BYTES,
+        "gradients_bytes": trained * BYTES,
+        "optimizer_bytes": optimizer_bytes(trained, optim),
         "activations_estimate_bytes": int(each_layer * layers * (2 if mixed_precision == "no" else 1)),
     }
+
+
+def optimizer_bytes(trained: int, optim: str) -> int:
+    """Return the bytes of the optimizer's states: two a trained parameter with Adam, next to none with the others."""
+    return trained * {"sgd": 0, "adafactor": 0}.get(optim, _ADAM_STATES) * BYTES

@@ -14,12 +14,13 @@ from finetune.errors import FinetuneError
 from finetune.recipe.load import load_recipe
 from finetune.recipe.schema import Recipe
 from finetune.runs.record import Run, find_run, is_alive, list_runs, read_run, write_atomically
-from finetune.training.checkpoints import load_checkpoint, newest_checkpoint, read_state
+from finetune.training.checkpoints import load_checkpoint
 from finetune.training.machines import Machines
 from finetune.training.options import Resumption
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
 from finetune.training.random_state import restore_random_state
+from finetune.training.recovery import find_checkpoint
 from finetune.training.session import recipe_as_recorded
 from finetune.training.sharding import to_be_filled
 
@@ -32,7 +33,8 @@ _FREE_KEYS = ("output_dir", "tags", "name", "emissions", "tracking", "hub")
 def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | None) -> tuple[Recipe, Resumption]:
     """Return the run to continue and its recipe: the run named, else the newest unfinished one of this recipe.
 
-    Raises FinetuneError when there is none, when it is finished or alive, or when the recipe has changed.
+    Raises FinetuneError when there is none, when it is finished or alive, when the recipe has changed, or when all of
+    its checkpoints are damaged.
     """
     if reference:
         directory = find_run(reference, output_dir)
@@ -52,8 +54,10 @@ def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | Non
             f"{run.run_id} was started with another recipe; it differs in: {', '.join(changed)}",
             "Resume with the recipe as it was, or start a new run without --resume.",
         )
-    checkpoint = newest_checkpoint(directory)
-    return recipe, Resumption(run, directory, checkpoint, read_state(checkpoint) if checkpoint else {})
+    found = find_checkpoint(directory, needs_best=bool(recipe.training.load_best_model_at_end))
+    for note in found.notes:
+        say(f"note: {note}")
+    return recipe, Resumption(run, directory, found.checkpoint, found.state)
 
 
 def _newest_unfinished(recipe: Recipe | None, output_dir: Path) -> tuple[Run, Path]:

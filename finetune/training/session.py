@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from finetune.emissions.opening import Segment, next_segment, open_meter
 from finetune.errors import FinetuneError
 from finetune.recipe.load import dump_recipe, recipe_settings
 from finetune.recipe.schema import Recipe
+from finetune.runs.card import model_card
 from finetune.runs.record import (
     Run,
     claim_run,
@@ -36,7 +38,9 @@ from finetune.training.interrupts import Interrupted, Interrupts
 from finetune.training.machines import Machines, meet
 from finetune.training.memory import explain_shortage
 from finetune.training.options import Resumption, RunOptions
+from finetune.training.recovery import clear_leftovers
 
+LOG_NAME = "log.jsonl"
 _HEARTBEAT_SECONDS = 30.0
 
 
@@ -52,6 +56,7 @@ class Session:
     inference: dict[str, Any] = field(default_factory=dict)  # what the meter cannot know: the cost of an answer
     failed_in: str = ""  # the phase that an error came from
     _beat: float = 0.0
+    _said: set[str] = field(default_factory=set)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -69,17 +74,31 @@ class Session:
         return self.meter.mark()
 
     def write(self, **changes: Any) -> None:
-        """Change fields of the run record and write it, with the energy so far."""
+        """Change fields of the run record and write it, with the energy so far.
+
+        A record that cannot be written on the way is said once and no reason to stop: the one before it stays readable.
+        """
         self.run = replace(self.run, **changes, emissions=self.meter.summary() | self.inference)
         if ranks.is_main():
-            write_run(self.run, self.directory)
+            with self._going_on("run.json"):
+                write_run(self.run, self.directory)
+
+    def will_end(self, **results: Any) -> None:
+        """Take the results and the final status, which the record will say once everything else is on the disk."""
+        self.run = replace(self.run, **results)
 
     def log(self, **entry: Any) -> None:
         """Append a line to log.jsonl."""
         if not ranks.is_main():
             return
-        with (self.directory / "log.jsonl").open("a", encoding="utf-8") as log:
+        with (self.directory / LOG_NAME).open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
+
+    def flush_log(self) -> None:
+        """Force the log onto the disk, so that no line before a checkpoint is missing after a power cut."""
+        if (self.directory / LOG_NAME).exists():
+            with (self.directory / LOG_NAME).open("a", encoding="utf-8") as log:
+                os.fsync(log.fileno())
 
     def check(self) -> None:
         """Give a sign of life and raise Interrupted when a signal is waiting; called at every safe place.
@@ -89,8 +108,19 @@ class Session:
         now = time.monotonic()
         if ranks.is_main() and now - self._beat > _HEARTBEAT_SECONDS:
             self._beat = now
-            heartbeat(self.directory)
+            with self._going_on("alive.json"):
+                heartbeat(self.directory)
         self.interrupts.check(ranks.largest)
+
+    @contextmanager
+    def _going_on(self, name: str) -> Iterator[None]:
+        """Say once when a file cannot be written that tells others about the run, and go on."""
+        try:
+            yield
+        except OSError as error:
+            if name not in self._said:
+                say(f"note: {name} could not be written: {error.strerror or error}; the run goes on")
+            self._said.add(name)
 
 
 @contextmanager
@@ -105,15 +135,16 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
     with Interrupts() as interrupts:
         directory = ranks.on_main(lambda: _claimed_directory(options, resumption))
         try:
-            run = ranks.on_main(
-                lambda: replace(resumption.run, **_ALIVE) if resumption else _first_record(options, directory)
-            )
+            run = ranks.on_main(lambda: _taken_up(resumption) if resumption else _first_record(options, directory))
             machines = meet(directory)
             meter = _open_meter(options, directory, run, resumption.energy_uj if resumption else None)
             session = Session(directory, run, meter, interrupts, machines)
             try:
-                session.write()
+                if ranks.is_main():
+                    write_run(replace(run, emissions=meter.summary()), directory)
                 yield session
+                with interrupts.deferred():  # all is done but for writing it down: a signal now is too late
+                    _close(session, session.run.status, session.run.status_reason)
             except BaseException as error:
                 interrupts.settle()
                 explained = agreed_ending(explain_shortage(error, options.recipe.training, session.failed_in))
@@ -123,7 +154,6 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
                 if explained is error:
                     raise
                 raise explained from error
-            _close(session, session.run.status, session.run.status_reason)
         finally:
             release(directory)
 
@@ -159,6 +189,12 @@ def recipe_as_recorded(recipe: Recipe, directory: Path) -> dict[str, Any]:
 
 
 _ALIVE: dict[str, Any] = {"status": "running", "status_reason": None, "finished_at": None}
+
+
+def _taken_up(resumption: Resumption) -> Run:
+    """Clear away what the lives before left behind, and return the record of a run that goes on."""
+    clear_leftovers(resumption.directory, resumption.checkpoint)
+    return replace(resumption.run, **_ALIVE)
 
 
 def _first_record(options: RunOptions, directory: Path) -> Run:
@@ -203,7 +239,13 @@ def _close_after_error(session: Session, status: str, reason: str) -> None:
 
 
 def _close(session: Session, status: str, reason: str | None) -> None:
-    """End the life of a run in which all ranks are still in step."""
+    """End the life of a run in which all ranks are still in step; the status says that everything else is there."""
     session.meter.close(status if reason is None else f"{status}: {reason}")
     session.machines.share_energy(session.meter)
-    session.write(status=status, status_reason=reason, finished_at=utc_now())
+    emissions = session.meter.summary() | session.inference
+    run = replace(session.run, status=status, status_reason=reason, finished_at=utc_now(), emissions=emissions)
+    if ranks.is_main():
+        if run.is_finished:
+            write_atomically(session.directory / "model" / "README.md", model_card(run))
+        write_run(run, session.directory)
+    session.run = run

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.runs.files import scrub, write_atomically
+from finetune.runs.files import drop_folder, half_written, scrub, whole_folder, write_atomically
 
 
 def test_files_write_atomically_replaces_the_content_and_leaves_nothing_else(tmp_path):
@@ -38,6 +38,47 @@ def test_files_write_atomically_gives_the_usual_permissions_and_keeps_those_of_t
     written.chmod(0o600)
     write_atomically(written, "again")
     assert written.stat().st_mode & 0o777 == 0o600
+
+
+def test_files_whole_folder_takes_its_name_when_all_is_there_and_replaces_an_older_one(tmp_path):
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "model") as building:
+            (building / "weights").write_text(content)
+            assert (tmp_path / "model").exists() == (content == "new")
+    assert (tmp_path / "model" / "weights").read_text() == "new"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_files_whole_folder_leaves_nothing_after_an_error(error, tmp_path):
+    def build():
+        with whole_folder(tmp_path / "model") as building:
+            (building / "weights").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        build()
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_drop_folder_never_leaves_a_part_under_the_name(tmp_path, monkeypatch):
+    (tmp_path / "step-1").mkdir()
+    (tmp_path / "step-1" / "weights").write_text("x")
+    monkeypatch.setattr("shutil.rmtree", lambda path, ignore_errors=False: None)  # killed before anything is removed
+    drop_folder(tmp_path / "step-1")
+    assert not (tmp_path / "step-1").exists()
+    assert [path.name for path in half_written(tmp_path)] == ["step-1.old.tmp"]
+    monkeypatch.undo()
+    drop_folder(tmp_path / "step-1")
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_half_written_follows_no_link(tmp_path):
+    (tmp_path / "there.tmp").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.tmp").symlink_to(tmp_path / "there.tmp")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    assert half_written(tmp_path / "run") == half_written(tmp_path / "link") == half_written(tmp_path / "absent") == ()
 
 
 def test_files_scrub_takes_out_the_home_path_wherever_it_stands(monkeypatch):

@@ -4,6 +4,7 @@ import json
 import signal
 
 import pytest
+from safetensors.torch import load_file
 
 from finetune.cli.app import main
 from finetune.training.interrupts import Interrupted
@@ -59,3 +60,13 @@ def read_log(directory):
 def read_run(directory):
     """Return run.json as it stands on disk."""
     return json.loads((directory / "run.json").read_text())
+
+
+def outcome(directory):
+    """Return what a run computed: its log without the clock, its weights, its scores."""
+    weights = load_file(directory / "model" / "model.safetensors")
+    return (
+        read_log(directory),
+        {name: value.tolist() for name, value in weights.items()},
+        read_run(directory)["metrics"],
+    )

@@ -45,3 +45,18 @@ def test_interrupts_give_the_handlers_back():
 def test_check_without_a_signal_does_nothing():
     with Interrupts() as taken, taken.deferred():
         assert taken.check() is None
+
+
+def test_interrupts_take_a_lost_terminal_unless_it_is_ignored():
+    with Interrupts() as taken, taken.deferred():
+        send(signal.SIGHUP)
+        with pytest.raises(Interrupted, match="SIGHUP"):
+            taken.check()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Interrupts() as taken, taken.deferred():
+            send(signal.SIGHUP)
+            assert taken.check() is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -2,17 +2,17 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
-from tests.training.conftest import read_log, read_run
+from tests.training.conftest import outcome, read_run
 
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 TRAINING = {
     "num_train_epochs": 6, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "save_strategy": "steps",
@@ -32,7 +32,7 @@ def call(*arguments):
 
 def wait_for_step(runs, step, process):
     """Wait until the run has logged so many steps, and return its directory."""
-    for _ in range(6000):
+    for _ in range(12000):
         logs = list(runs.glob("*/log.jsonl"))
         if logs and f'"step": {step},' in logs[0].read_text():
             return logs[0].parent
@@ -41,23 +41,17 @@ def wait_for_step(runs, step, process):
     raise AssertionError(f"step {step} was never logged")
 
 
-def outcome(directory):
-    weights = load_file(directory / "model" / "model.safetensors")
-    return (
-        read_log(directory),
-        {name: value.tolist() for name, value in weights.items()},
-        read_run(directory)["metrics"],
-    )
-
-
-@pytest.mark.parametrize(("signum", "code", "name"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "SIGINT")])
+@pytest.mark.parametrize(
+    ("signum", "code", "name"),
+    [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "SIGINT"), (signal.SIGHUP, 129, "SIGHUP")],
+)
 @pytest.mark.slow
 def test_signal_saves_the_state_and_resume_goes_on(signum, code, name, toy_recipe, tmp_path):
     recipe = toy_recipe(dropout=0.1, training=TRAINING)
     process = start(recipe)
     directory = wait_for_step(tmp_path / "runs", 5, process)
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == code
     assert f"{name}: the state is saved. Continue with: finetune run --resume" in err
     assert read_run(directory)["status"] == "interrupted"
@@ -110,30 +104,55 @@ def test_killed_run_is_listed_shown_and_resumed_with_the_energy_of_both_lives(to
     assert outcome(directory) == outcome(next((tmp_path / "whole").iterdir()))
 
 
+def kill_suite(*arguments):
+    """Run tests/training/kill_suite.py as a process of its own, which forks the lives that are killed."""
+    command = [sys.executable, "-m", "tests.training.kill_suite", *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
-def test_kills_at_random_moments_never_leave_an_unreadable_run(toy_recipe, tmp_path):
-    recipe = toy_recipe(dropout=0.1, training={**TRAINING, "save_steps": 1})
-    process, started = start(recipe), time.monotonic()
-    assert process.wait() == 0
-    whole_s = time.monotonic() - started
-    [whole] = (tmp_path / "runs").iterdir()
-    draw = random.Random(11)
-    for attempt in range(8):
-        runs = tmp_path / f"killed-{attempt}"
-        process = start(recipe, f"output_dir={runs}")
-        time.sleep(whole_s * draw.uniform(0.3, 0.95))
-        process.kill()
-        process.wait()
-        listed = call("list", "--output-dir", runs, "--json")
-        if not runs.exists():
-            continue  # killed before the run had a folder
-        assert listed.returncode == 0, listed.stderr
-        [directory] = runs.iterdir()
-        if read_run(directory)["status"] == "completed":
-            continue
-        resumed = call("run", "--resume", directory)
-        assert resumed.returncode == 0, resumed.stderr
-        assert outcome(directory) == outcome(whole)
+def test_kills_at_random_moments_lose_nothing():
+    kills = os.environ.get("KILLS", "25")
+    assert f"{kills} kills" in kill_suite(kills)
+
+
+@pytest.mark.slow
+def test_kills_before_operations_on_files_lose_nothing():
+    stride = os.environ.get("KILL_STRIDE", "12")  # 1: before every one
+    assert "operations on files" in kill_suite("every-operation", stride)
+
+
+@pytest.mark.slow
+def test_lost_terminal_ends_no_run(toy_recipe, tmp_path):
+    """A terminal that closes: what is said goes nowhere, SIGHUP saves the state unless nohup has it ignored."""
+    recipe = toy_recipe(dropout=0.1, training=TRAINING)
+    terminal, end = os.openpty()
+    command = [sys.executable, "-m", "finetune", "run", str(recipe), f"output_dir={tmp_path / 'whole'}"]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=end, stderr=end, start_new_session=True)
+    os.close(end)
+    directory = wait_for_step(tmp_path / "whole", 2, process)
+    os.close(terminal)
+    assert process.wait(600) == 0
+    assert read_run(directory)["status"] == "completed"
+
+    ignoring = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command[:-1], f"output_dir={tmp_path / 'nohup'}"]
+    process = subprocess.Popen(ignoring, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ignored = wait_for_step(tmp_path / "nohup", 2, process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(600) == 0
+    assert outcome(ignored) == outcome(directory)
+
+
+@pytest.mark.slow
+def test_stderr_that_nobody_reads_ends_no_run(toy_recipe, tmp_path):
+    process = start(toy_recipe(training=TRAINING))
+    directory = wait_for_step(tmp_path / "runs", 2, process)
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(600) == 0
+    assert read_run(directory)["status"] == "completed"
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import signal
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.conftest import read_log, read_run
+from tests.training.conftest import outcome, read_run
 
 # Dropout on, accumulation 3 of 4 rows over 64 rows: 6 steps an epoch, the last of them ragged.
 TRAINING = {
@@ -21,10 +21,14 @@ TRAINING = {
 }
 
 
-def outcome(directory):
-    weights = load_file(directory / "model" / "model.safetensors")
-    run = read_run(directory)
-    return read_log(directory), {name: value.tolist() for name, value in weights.items()}, run["metrics"]
+def newest_weights(checkpoints):
+    return max(checkpoints.glob("step-*")) / "model.safetensors"
+
+
+def loop_run(recipe):
+    from finetune.training.start import Request, start
+
+    return start(Request([str(recipe)]))
 
 
 @pytest.fixture
@@ -153,6 +157,76 @@ def test_interrupt_before_the_first_step_starts_over(whole, finetune, only_run, 
     assert code == 0, err
     assert "starts over" in err
     assert outcome(only_run()) == expected
+
+
+def test_resume_passes_over_a_damaged_checkpoint(whole, finetune, only_run, interrupt_after, monkeypatch):
+    recipe, expected = whole
+    interrupt_after(30)
+    finetune("run", recipe)
+    newest = max((only_run() / "checkpoints").glob("step-*"))
+    content = bytearray((newest / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "model.safetensors").write_bytes(content)
+    monkeypatch.undo()
+    code, _, err = finetune("run", recipe, "--resume")
+    assert code == 0, err
+    assert f"note: checkpoint {newest.name} is damaged: model.safetensors is not as it was written" in err
+    assert outcome(only_run()) == expected
+
+
+def test_resume_without_a_whole_checkpoint_is_one_clear_error(whole, finetune, only_run, interrupt_after, monkeypatch):
+    recipe, expected = whole
+    interrupt_after(20)
+    finetune("run", recipe)
+    for checkpoint in (only_run() / "checkpoints").glob("step-*"):
+        (checkpoint / "optimizer.pt").unlink()
+    monkeypatch.undo()
+    code, _, err = finetune("run", recipe, "--resume")
+    assert code == 1
+    assert "has no checkpoint to continue from" in err
+    assert "optimizer.pt is missing" in err
+    shutil.rmtree(only_run() / "checkpoints")  # as the hint says
+    code, _, err = finetune("run", recipe, "--resume")
+    assert code == 0, err
+    assert outcome(only_run()) == expected
+
+
+def test_resume_goes_on_with_the_best_of_its_checkpoint(toy_recipe, finetune, only_run, interrupt_after, monkeypatch):
+    """Killed after a new best and before the next checkpoint, on a GPU where the same step scores lower next time."""
+    from finetune.training import loop
+
+    training = {**TRAINING, "eval_strategy": "steps", "eval_steps": 3, "load_best_model_at_end": True}
+    recipe = toy_recipe(training=training)
+    scores = iter([0.6, 0.9])
+    real = loop.validation_scores
+
+    def scored(prepared, session):
+        value = next(scores, 0.5)
+        return {name: {**entry, "value": value} for name, entry in real(prepared, session).items()}
+
+    monkeypatch.setattr(loop, "validation_scores", scored)
+
+    save = loop.save
+
+    def killed(prepared, progress, session, border):
+        if progress.step == 8:
+            raise KeyboardInterrupt  # no checkpoint: as kill -9 after the evaluation of step 6
+        save(prepared, progress, session, border)
+
+    monkeypatch.setattr(loop, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        loop_run(recipe)
+    best = only_run() / "checkpoints"
+    assert sorted(path.name for path in best.glob("best*")) == ["best-00000003", "best-00000006"]
+    monkeypatch.setattr(loop, "save", save)
+    code, _, err = finetune("run", recipe, "--resume")
+    assert code == 0, err
+    assert read_run(only_run())["training"]["best_step"] == 3
+    kept = load_file(best / "best-00000003" / "model.safetensors")
+    final = load_file(only_run() / "model" / "model.safetensors")
+    # Only the rows of the vocabulary that occur are trained and kept; the saved model has them all.
+    assert all((kept[name] == final[name]).all() for name in kept if kept[name].shape == final[name].shape)
+    assert not (kept["classifier.weight"] == load_file(newest_weights(best))["classifier.weight"]).all()
 
 
 def test_full_disk_keeps_the_checkpoint_before(toy_recipe, finetune, only_run, monkeypatch):
