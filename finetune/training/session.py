@@ -233,7 +233,9 @@ def _close_after_error(session: Session, status: str, reason: str) -> None:
     try:
         session.meter.close(f"{status}: {reason}")
         session.machines.read_what_they_left(session.meter)  # they may be gone: nobody is waited for
-        session.write(status=status, status_reason=reason, finished_at=utc_now())
+        _take_ending(session, status, reason)
+        if ranks.is_main():
+            write_run(session.run, session.directory)
     except OSError as error:
         say(f"the record of {session.run.run_id} could not be finished: {error}")
 
@@ -242,10 +244,13 @@ def _close(session: Session, status: str, reason: str | None) -> None:
     """End the life of a run in which all ranks are still in step; the status says that everything else is there."""
     session.meter.close(status if reason is None else f"{status}: {reason}")
     session.machines.share_energy(session.meter)
-    emissions = session.meter.summary() | session.inference
-    run = replace(session.run, status=status, status_reason=reason, finished_at=utc_now(), emissions=emissions)
+    _take_ending(session, status, reason)
     if ranks.is_main():
-        if run.is_finished:
-            write_atomically(session.directory / "model" / "README.md", model_card(run))
-        write_run(run, session.directory)
-    session.run = run
+        if session.run.is_finished:
+            write_atomically(session.directory / "model" / "README.md", model_card(session.run))
+        write_run(session.run, session.directory)
+
+
+def _take_ending(session: Session, status: str, reason: str | None) -> None:
+    emissions = session.meter.summary() | session.inference
+    session.run = replace(session.run, status=status, status_reason=reason, finished_at=utc_now(), emissions=emissions)

@@ -161,6 +161,28 @@ def test_record_that_cannot_be_written_on_the_way_is_no_reason_to_stop(toy_recip
     assert len(read_run(only_run())["timeline"]) == 2
 
 
+def test_record_that_cannot_be_finished_hides_no_error(toy_recipe, finetune, only_run, monkeypatch):
+    from finetune.training import loop, session
+
+    write = session.write_run
+
+    def full(run, directory):
+        if run.status == "failed":
+            raise OSError(28, "No space left on device", str(directory / "run.json"))
+        write(run, directory)
+
+    def blow_up(loss, grad_norm, step, prepared):
+        raise FinetuneError("the loss is not a finite number")
+
+    monkeypatch.setattr(session, "write_run", full)
+    monkeypatch.setattr(loop, "require_finite", blow_up)
+    code, _, err = finetune("run", toy_recipe())
+    assert code == 1
+    assert "error: the loss is not a finite number" in err
+    assert "could not be finished: [Errno 28] No space left on device" in err
+    assert "the run goes on" not in err
+
+
 def test_sign_of_life_that_cannot_be_given_is_no_reason_to_stop(toy_recipe, finetune, only_run, monkeypatch):
     from finetune.training import session
 
