@@ -65,9 +65,9 @@ def run(
 
         options = {"resume": resume, "smoke": smoke, "country": country, "region": region, "output-dir": output_dir}
         raise typer.Exit(launch(arguments or [], options | {"json": as_json}, num_processes or 1))
+    quiet_libraries()  # torch reads one of its settings when it is imported
     from finetune.training.start import Request, start
 
-    quiet_libraries()
     result = start(Request(arguments or [], resume, dry_run, smoke, country, region, output_dir, num_processes))
     code = result.print(as_json)
     if code:

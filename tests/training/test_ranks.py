@@ -129,6 +129,15 @@ def test_ranks_with_unequal_shares_of_a_ragged_batch(toy_recipe, finetune, tmp_p
 
 
 @pytest.mark.slow
+def test_ranks_share_a_stream(toy_recipe, finetune, tmp_path):
+    recipe = toy_recipe(training=RAGGED, dataset={"streaming": True})
+    done = run(recipe, "training.per_device_train_batch_size=5", f"output_dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    assert finetune("run", recipe, "--output-dir", tmp_path / "one")[0] == 0
+    assert_same_training(only(tmp_path / "two"), only(tmp_path / "one"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "t5", "bart", "distilbert"])
 @pytest.mark.parametrize("freeze", ["none", 1, "backbone"])
 def test_unused_and_frozen_parameters_hold_nobody_up(family, freeze, toy_recipe, finetune, tmp_path):
