@@ -18,8 +18,8 @@ os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb"
 os.environ.pop("FORCE_COLOR", None)
 
 from benchmarks.publishing import read_published  # noqa: E402
-from benchmarks.training_report import speed_words  # noqa: E402
 from benchmarks.scaling import table as scaling_estimate  # noqa: E402
+from benchmarks.training_report import speed_words  # noqa: E402
 from finetune.cli.app import VERBS, main  # noqa: E402
 from finetune.recipe.reference import recipe_reference, recipe_schema_text  # noqa: E402
 from finetune.recipe.shipped import describe_recipe, shipped_recipes  # noqa: E402
