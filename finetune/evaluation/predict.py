@@ -85,7 +85,8 @@ class Predictor:
         import torch
 
         batch = collate(rows, self.tokenizer, self.max_length, self.device.type)
-        with torch.inference_mode(), self.autocast():
+        # Not inference_mode(): FSDP would keep buffers that no later training step may write to.
+        with torch.no_grad(), self.autocast():
             inputs = {name: tensor.to(self.device) for name, tensor in batch.items()}
             return self.model(**inputs).logits.float().cpu()
 

@@ -30,7 +30,7 @@ from finetune.training.random_state import take_random_state
 from finetune.training.resume import identity, resume_into
 from finetune.training.sections import first_sections, training_section
 from finetune.training.session import Session, open_session
-from finetune.training.sharding import gathered, gathered_model, to_be_filled
+from finetune.training.sharding import gathered, gathered_model, to_be_filled, trained_parameters
 from finetune.training.stopping import stop_reason
 from finetune.training.trackers import open_trackers
 
@@ -133,9 +133,8 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
     The loss is divided by the weight of the whole global batch (all micro-batches of all ranks), so any way of
     cutting a batch gives the same update.
     """
-    accelerator, model, training = prepared.accelerator, prepared.model, prepared.recipe.training
-    optimized = {id(parameter) for group in prepared.optimizer.param_groups for parameter in group["params"]}
-    trained = [parameter for parameter in model.parameters() if id(parameter) in optimized]
+    accelerator, training = prepared.accelerator, prepared.recipe.training
+    trained = trained_parameters(prepared.model, prepared.optimizer, prepared.frame)
     for step, source, batch, tokens in train_batches(prepared, start):
         began = time.perf_counter()
         if prepared.unfreezing:

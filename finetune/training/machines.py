@@ -47,15 +47,15 @@ class Machines:
     def at_hand(self, *folders: Path) -> Iterator[None]:
         """Have folders that rank 0 has, under the same path on every machine; all ranks call it.
 
-        Machines apart from rank 0's get a copy, which is taken away again afterwards.
+        Machines apart from rank 0's get a copy. It is taken away again afterwards where there was nothing before.
         """
         if not self.apart:
             yield
             return
         gets_copies = ranks.is_local_main() and node_rank(os.environ) in self.apart
-        for folder in folders if gets_copies else ():  # what a killed life left of such a copy
+        were_there = [folder for folder in folders if gets_copies and folder.is_dir()]
+        for folder in folders if gets_copies else ():
             shutil.rmtree(_under_way(folder), ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)
         pieces = _pieces(folders) if ranks.is_main() else iter(())
         while (piece := ranks.broadcast(next(pieces, None))) is not None:
             folder, name, content = piece
@@ -66,12 +66,14 @@ class Machines:
                     file.write(content)
         arrived = [folder for folder in folders if gets_copies and _under_way(folder).is_dir()]
         for folder in arrived:  # never half a checkpoint under a checkpoint's name
+            shutil.rmtree(folder, ignore_errors=True)
             _under_way(folder).rename(folder)
         ranks.everywhere(None)
         yield
         ranks.everywhere(None)
         for folder in arrived:
-            shutil.rmtree(folder)
+            if folder not in were_there:
+                shutil.rmtree(folder)
 
     def read_what_they_left(self, meter: EnergyMeter | NullMeter) -> None:
         """Let rank 0 take over the journals that other machines wrote into the shared folder until they died."""

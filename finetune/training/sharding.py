@@ -61,6 +61,15 @@ def distribute(accelerator: Accelerator, model: Any, training: Training) -> tupl
     return model, optimizer, frame
 
 
+def trained_parameters(model: Any, optimizer: Any, frame: Any) -> list[Any]:
+    """Return the parameters that the optimizer changes, in the order of the model."""
+    optimized = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if frame is not None:  # an evaluation leaves layers put together, under other parameters than the optimizer's
+        return optimized
+    wanted = {id(parameter) for parameter in optimized}
+    return [parameter for parameter in model.parameters() if id(parameter) in wanted]
+
+
 def gathered(objects: Trainable, frame: Any) -> Trainable:
     """Return the objects with the whole model and optimizer state on rank 0; all ranks call it."""
     if frame is None:
