@@ -130,12 +130,12 @@ def test_run_whose_loss_is_not_a_number_stops_with_step_and_cause(toy_recipe, tm
 
 @pytest.mark.parametrize(("batch", "advice"), [(8, "per_device_train_batch_size=4"), (1, "gradient_checkpointing")])
 def test_run_out_of_memory_proposes_half_the_batch(batch, advice, toy_recipe, finetune, monkeypatch):
-    import finetune.training.loop as loop
+    from finetune.training import gradients
 
     def full(*arguments):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(loop, "summed_loss", full)
+    monkeypatch.setattr(gradients, "_loss", full)
     code, _, err = finetune("run", toy_recipe(training={"per_device_train_batch_size": batch}))
     assert code == 1
     assert "out of memory" in err
