@@ -15,7 +15,7 @@ from typing import Any
 _SAME_WISH_SECONDS = 10.0
 
 
-def _signals() -> list[int]:
+def ending_signals() -> list[int]:
     """Return the signals that end a run; SIGHUP stays ignored where it is, which is all that nohup does."""
     hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
     if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
@@ -50,7 +50,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         # Python takes signals in the main thread only; a run started elsewhere leaves them to its host.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in _signals()}
+            self._before = {number: signal.signal(number, self._take) for number in ending_signals()}
         return self
 
     def __exit__(self, *exception: object) -> None:

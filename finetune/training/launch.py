@@ -18,20 +18,19 @@ import psutil
 
 from finetune.console import say
 from finetune.text import plural
+from finetune.training.interrupts import ending_signals
 
 # What a rank may take to end by itself once another has: write its record, tell what happened.
 _GRACE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_EXPECTED_CODES = (0, 1, 130, 143, -signal.SIGINT, -signal.SIGTERM)  # with these, rank 0 has said why
 _PR_SET_PDEATHSIG = 1
 
 
 def launch(arguments: Sequence[str], options: Mapping[str, object], count: int) -> int:
     """Run `finetune run` in `count` processes that work together, and return the first one's exit code.
 
-    SIGINT and SIGTERM reach all of them. The first process talks; of the others only an unexpected end is shown.
-    A process killed by a signal counts as 128 + its number, as in a shell.
+    SIGINT, SIGTERM and SIGHUP reach all of them. The first process talks; of the others only an unexpected end is
+    shown. A process killed by a signal counts as 128 + its number, as in a shell.
     """
     words = ["run", *arguments, f"--num-processes={count}", *_as_words(options)]
     environment = _environment(count)
@@ -47,7 +46,7 @@ def launch(arguments: Sequence[str], options: Mapping[str, object], count: int) 
 
     with ExitStack() as cleanup:
         errors = [cleanup.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
-        for number in _SIGNALS:
+        for number in ending_signals():
             cleanup.callback(signal.signal, number, signal.signal(number, forward))
         cleanup.callback(_kill, processes)
         for rank in range(count):
@@ -138,7 +137,13 @@ def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _show_unexpected(rank: int, code: int | None, error: IO[bytes]) -> None:
-    if code in _EXPECTED_CODES:
+    ended_by = ending_signals()
+    if code in (
+        0,
+        1,
+        *(128 + number for number in ended_by),
+        *(-number for number in ended_by),
+    ):  # with these, rank 0 has said why
         return
     how = "did not end" if code is None else f"ended with {code}" if code > 0 else f"was killed (signal {-code})"
     say(f"process {rank} {how}")
