@@ -50,8 +50,8 @@ STAND_INS = {
 
 
 def test_scaling_script_for_slurm_starts_a_torchrun_on_each_machine(tmp_path):
-    bash = subprocess.run(["bash", "-n", ROOT / "docs/slurm/finetune.sbatch"], capture_output=True, text=True)
-    assert bash.returncode == 0, bash.stderr
+    syntax = subprocess.run(["bash", "-n", ROOT / "docs/slurm/finetune.sbatch"], capture_output=True, text=True)
+    assert syntax.returncode == 0, syntax.stderr
     for name, does in STAND_INS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
         (tmp_path / name).chmod(0o755)
