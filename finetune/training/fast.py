@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from finetune.models.build import Checkpoint
     from finetune.recipe.schema import Recipe
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGEST = 2**31 - 1
 # Without a gradient these two leave a row alone but for its decay; adafactor looks at the whole table.
 _DECAY_ONLY = ("adamw_torch", "adamw_torch_fused", "sgd")
@@ -33,6 +33,7 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        library.mallopt(_M_ARENA_MAX, 1)  # the arenas of threads give their memory back whatever the thresholds say
 
 
 def speed_up_model(model: Any, recipe: Recipe, train: Any | None) -> None:

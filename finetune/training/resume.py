@@ -48,12 +48,16 @@ def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | Non
     if is_alive(directory):
         raise FinetuneError(f"{run.run_id} is still running", "Wait for it, or stop its process first.")
     recipe = recipe or load_recipe(directory / "recipe.yaml").recipe
-    changed = changed_keys(run.recipe, recipe_as_recorded(recipe, directory))
+    now = recipe_as_recorded(recipe, directory)
+    changed = changed_keys(run.recipe, now)
     if changed:
         raise FinetuneError(
             f"{run.run_id} was started with another recipe; it differs in: {', '.join(changed)}",
             "Resume with the recipe as it was, or start a new run without --resume.",
         )
+    harmless = [key for key in all_changes(run.recipe, now) if key != "output_dir"]
+    if harmless:
+        say(f"note: changed since the run began, without effect on the training: {', '.join(harmless)}")
     found = find_checkpoint(directory, needs_best=bool(recipe.training.load_best_model_at_end))
     for note in found.notes:
         say(f"note: {note}")
@@ -79,15 +83,18 @@ def _newest_unfinished(recipe: Recipe | None, output_dir: Path) -> tuple[Run, Pa
     return newest, newest.directory
 
 
-def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the dotted recipe keys whose values differ, those without effect on the training left out."""
+    return [key for key in all_changes(before, now) if key.partition(".")[0] not in _FREE_KEYS]
+
+
+def all_changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted recipe keys whose values differ."""
     found = []
     for key in sorted({*before, *now}):
-        if not prefix and key in _FREE_KEYS:
-            continue
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += changed_keys(old, new, f"{prefix}{key}.")
+            found += all_changes(old, new, f"{prefix}{key}.")
         elif old != new:
             found.append(prefix + key)
     return found

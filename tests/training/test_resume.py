@@ -119,6 +119,16 @@ def test_resume_of_a_changed_recipe_is_refused(whole, finetune, only_run, interr
     assert "no unfinished run of this recipe" in err
 
 
+def test_resume_notes_what_changed_without_effect(whole, finetune, only_run, interrupt_after, monkeypatch):
+    recipe, _ = whole
+    interrupt_after(7)
+    finetune("run", recipe)
+    monkeypatch.undo()
+    code, _, err = finetune("run", recipe, "--resume", "tags=[again]", "emissions.pue=1.2")
+    assert code == 0, err
+    assert "note: changed since the run began, without effect on the training: emissions.pue, tags" in err
+
+
 def test_resume_on_changed_data_is_refused(toy_recipe, toy_data, tmp_path, finetune, interrupt_after, monkeypatch):
     folder = tmp_path / "data"
     shutil.copytree(toy_data, folder)
