@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.errors import FinetuneError
+from finetune.models.adapters import has_adapters
 from finetune.runs.formats import file_size
 from finetune.text import plural
 from finetune.training.checkpoints import FOLDER
@@ -45,18 +46,20 @@ class DiskEstimate:
 def disk_estimate(prepared: Prepared, directory: Path) -> DiskEstimate:
     """Return the bytes that a run in this directory needs.
 
-    A checkpoint holds weights and optimizer states, and one more than `save_total_limit` exists while it is built. The
-    best weights and the saved model come on top; data, logs and predictions are small beside them and not counted.
+    A checkpoint holds weights (with adapters those that are trained) and optimizer states, and one more than
+    `save_total_limit` exists while it is built. The best weights and the saved model come on top; data, logs and
+    predictions are small beside them and not counted.
     """
     training, parameters = prepared.recipe.training, list(prepared.bare_model.parameters())
     # A model that trains only the rows of its vocabulary that occur is smaller than the one that is saved in the end.
     weights = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    kept = trained * BYTES if has_adapters(prepared.bare_model) else weights
     return DiskEstimate(
         place=directory,
         checkpoints=checkpoints_at_once(prepared.plan, training.save_total_limit),
-        checkpoint_bytes=weights + optimizer_bytes(trained, training.optim),
-        best_bytes=weights if training.load_best_model_at_end else 0,
+        checkpoint_bytes=kept + optimizer_bytes(trained, training.optim),
+        best_bytes=kept if training.load_best_model_at_end else 0,
         model_bytes=max(weights, prepared.parameter_counts[0] * BYTES),
         present_bytes=_size_of(directory / FOLDER) + _size_of(directory / "model"),
         free_bytes=free_bytes(directory),
