@@ -134,7 +134,7 @@ def test_room_asked_for_on_the_disk_is_that_of_small_checkpoints(toy_recipe, fin
         needed[name] = report["disk"]["needed_bytes"]
         parameters = report["model"]["parameters"]
     assert 4 * parameters < needed["lora"] < 2 * 4 * parameters  # the saved model, and little besides
-    assert needed["whole"] > 8 * 4 * parameters
+    assert needed["whole"] > 6 * 4 * parameters
 
 
 def test_resume_on_other_frozen_weights_is_refused(
