@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A job in the background ignores Ctrl-C and hang-ups, and would pass that on to the processes of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 for name in [name for name in os.environ if name.startswith(("FINETUNE_", "CODECARBON_"))]:
     del os.environ[name]
 
