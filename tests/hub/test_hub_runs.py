@@ -96,3 +96,13 @@ def test_hub_out_of_reach_is_one_error(what, unreached):
     message, hint = unreached[what].error
     assert [word for word in UNREACHED[what][1] if word not in message] == [], message
     assert len(hint) > len("hint: ")
+
+
+def test_hub_dataset_is_streamed_as_it_is_loaded(tmp_path):
+    model = checkpoint(MODEL, tmp_path / "made")
+    with serve([model, glue()]) as hub:
+        answers = run_commands(tmp_path, hub.url, [command("dataset.streaming=true"), command()])
+    streamed, loaded = (answer.record for answer in answers)
+    assert streamed["status"] == "completed"
+    for key in ("fingerprint", "revision", "rows", "label_names"):
+        assert streamed["dataset"][key] == loaded["dataset"][key]
