@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _ENDED = "finetune/ended"
 _POLL_SECONDS = 0.1
+# How gloo and NCCL say that nobody answers; the last two when the other is silent for too long.
+_LOST = ("gloo", "nccl", "by peer", "timeout caused pair closure", "timed out waiting")
 _PATIENCE_SECONDS = 600
 
 
@@ -255,4 +257,4 @@ def has_lost_contact(error: BaseException) -> bool:
         return False
     from torch.distributed import DistError
 
-    return isinstance(error, DistError) or any(word in str(error).lower() for word in ("gloo", "nccl", "by peer"))
+    return isinstance(error, DistError) or any(word in str(error).lower() for word in _LOST)

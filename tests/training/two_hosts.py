@@ -9,6 +9,7 @@ tests/training/test_two_hosts.py uses the same hosts and does more to them.
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,7 @@ class TwoHosts:
         self._port = 29500
 
     def __enter__(self) -> "TwoHosts":
+        _clear_up_after_the_killed()
         with ExitStack() as undo:
             for name in self.names:
                 _ip("netns", "add", name)
@@ -114,11 +116,7 @@ class TwoHosts:
 
     def kill(self, host: int) -> None:
         """Kill every process of a host at once, as a power cut would."""
-        while pids := _ip("netns", "pids", self.names[host]).split():
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-            time.sleep(0.05)
+        _kill_all_in(self.names[host])
 
     def unplug(self) -> None:
         """Pull the cable out: nothing arrives any more, and nobody is told."""
@@ -127,6 +125,23 @@ class TwoHosts:
     def second_folder(self) -> Path:
         """Return where the second host's files lie."""
         return self._apart or self.folder
+
+
+def _kill_all_in(name: str) -> None:
+    while pids := _ip("netns", "pids", name).split():
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _clear_up_after_the_killed() -> None:
+    """Take down hosts whose maker was itself killed: their names begin with its process number."""
+    for line in _ip("netns", "list").splitlines():
+        made = re.match(r"ft(\d+)[abx]\d*\b", line)
+        if made and not Path(f"/proc/{made[1]}").exists():
+            _kill_all_in(made[0])
+            _ip("netns", "delete", made[0])
 
 
 def _ip(*arguments: str) -> str:
