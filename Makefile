@@ -31,7 +31,7 @@ test: install  ## The fast tests: no network, no GPU, under 5 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu" -q --durations=10
 
 test-slow: install  ## The rest: kills, real checkpoints, whole runs
-	$(BIN)/python -m pytest -m "slow and not gpu" -q --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu" -q --durations=10
 
 smoke: install  ## Try a shipped recipe with a tiny random model
 	$(BIN)/finetune run quickstart --smoke --output-dir runs/smoke

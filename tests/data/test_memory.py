@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say RssAnon"),
 ]
-SIZES = (20_000, 220_000)
+SIZES = (120_000, 320_000)  # both beyond one row group of the generated parquet files, which is decoded as a whole
 ROWS_MORE = SIZES[1] - SIZES[0]
 # 32 bytes a row; over so few rows, the pieces that are held for a moment (8 MiB) weigh more than the rows.
 ALLOWED = 32 * ROWS_MORE + 8 * 2**20
