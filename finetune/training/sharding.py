@@ -7,6 +7,7 @@ part of it; to read one, every rank reads the whole and keeps its part.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ def distribute(accelerator: Accelerator, model: Any, training: Training) -> tupl
             raise FinetuneError(
                 f"{key}: not available with FSDP", f"Start it without FSDP (--num-processes), or leave out {key}."
             )
+    _require_untied(model)
     frame = _without_numbers(model)
     model, optimizer = accelerator.prepare(model, build_optimizer(model, training))
     return model, optimizer, frame
@@ -68,6 +70,16 @@ def trained_parameters(model: Any, optimizer: Any, frame: Any) -> list[Any]:
         return optimized
     wanted = {id(parameter) for parameter in optimized}
     return [parameter for parameter in model.parameters() if id(parameter) in wanted]
+
+
+def _require_untied(model: Any) -> None:
+    """Refuse what torch refuses at its first forward pass: one weight in several modules, such as T5's embedding."""
+    holders = Counter(id(weight) for module in model.modules() for weight in module.parameters(recurse=False))
+    if max(holders.values(), default=1) > 1:
+        raise FinetuneError(
+            f"FSDP: {type(model).__name__} has a weight that several of its modules share, which cannot be cut up",
+            "Start it without FSDP: finetune run RECIPE --num-processes N keeps the whole model in each process.",
+        )
 
 
 def gathered(objects: Trainable, frame: Any) -> Trainable:
