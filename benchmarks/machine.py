@@ -104,7 +104,8 @@ def timed_until(command: Sequence[str], environment: Mapping[str, str], reached:
 
 def _timing(busy_before_s: float, cpu_s: float, wall_s: float) -> Timing:
     others_s = max(0.0, busy_s() - busy_before_s - cpu_s)
-    return Timing(wall_s, cpu_s, others_s / (wall_s * (psutil.cpu_count() or 1)))
+    # The system counts in ticks of 10 ms, which over a short command may come to more than there was.
+    return Timing(wall_s, cpu_s, min(1.0, others_s / (wall_s * (psutil.cpu_count() or 1))))
 
 
 def _children_cpu_s() -> float:
