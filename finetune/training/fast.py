@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.batching import collate
 from finetune.models.fast.attention import use_fast_attention
 from finetune.models.fast.dropout import masks_from, replace_dropout
+from finetune.models.fast.first_token import keep_first_token
 from finetune.models.fast.vocabulary import narrow_vocabulary
 from finetune.training.gradients import Threads, start_threads
 
@@ -51,6 +52,7 @@ def speed_up_model(model: Any, recipe: Recipe, train: Any | None) -> None:
     replace_dropout(model)
     if recipe.model.attn_implementation is None:
         use_fast_attention(model)
+        keep_first_token(model)
 
 
 def open_threads(

@@ -7,6 +7,8 @@ itself, and they meet once a step.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -34,6 +36,29 @@ class Threads:
     count: int
     shadows: list[Shadow]
     parameters: list[Any]
+
+    def share(self, work: Callable[[Any], Any], parameters: list[Any]) -> list[Any]:
+        """Return the results of `work` on each parameter, in order; each thread takes parameters of as many numbers."""
+        results: list[Any] = [None] * len(parameters)
+
+        def take(places: list[int]) -> None:
+            for place in places:
+                results[place] = work(parameters[place])
+
+        for done in [self.pool.submit(take, places) for places in _even_shares(parameters, self.count)]:
+            done.result()
+        return results
+
+
+def _even_shares(parameters: list[Any], count: int) -> list[list[int]]:
+    """Deal out the places of parameters, the largest first, each to who has the fewest numbers so far."""
+    shares: list[list[int]] = [[] for _ in range(count)]
+    sizes = [0] * count
+    for place in sorted(range(len(parameters)), key=lambda place: -parameters[place].numel()):
+        fewest = sizes.index(min(sizes))
+        shares[fewest].append(place)
+        sizes[fewest] += parameters[place].numel()
+    return shares
 
 
 def start_threads(model: Any, rows: int, mixed_precision: str) -> Threads:
@@ -96,20 +121,38 @@ def _in_threads(
 
 
 def _add(threads: Threads, parameters: list[Any], parts: list[tuple[Tensor | None, ...]]) -> None:
-    """Add the gradients of all parts to the parameters' own, a share of the parameters in each thread."""
+    """Add the gradients of all parts to the parameters' own."""
+    found = {id(parameter): gradients for parameter, *gradients in zip(parameters, *parts, strict=True)}
 
-    def add(first: int) -> None:
-        for place in range(first, len(parameters), threads.count):
-            parameter = parameters[place]
-            for gradients in parts:
-                gradient = gradients[place]
-                if gradient is not None and parameter.grad is None:
-                    parameter.grad = gradient.to(parameter.dtype)
-                elif gradient is not None:
-                    parameter.grad.add_(gradient)
+    def add(parameter: Any) -> None:
+        for gradient in found[id(parameter)]:
+            if gradient is not None and parameter.grad is None:
+                parameter.grad = gradient.to(parameter.dtype)
+            elif gradient is not None:
+                parameter.grad.add_(gradient)
 
-    for done in [threads.pool.submit(add, first) for first in range(threads.count)]:
-        done.result()
+    threads.share(add, parameters)
+
+
+def clip_gradients(prepared: Prepared, parameters: list[Any]) -> float:
+    """Scale the gradients down to training.max_grad_norm if they are longer together, and return their norm before.
+
+    With threads each norm is taken by one of them, so that it does not depend on their number; the rest is as in
+    torch.nn.utils.clip_grad_norm_, but for multiplying by 1.
+    """
+    import torch
+
+    most = prepared.recipe.training.max_grad_norm or math.inf
+    threads = prepared.threads
+    if threads is None:
+        return float(prepared.accelerator.clip_grad_norm_(parameters, most))
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    norms = threads.share(lambda parameter: torch.linalg.vector_norm(parameter.grad), with_gradient)
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    factor = torch.clamp(most / (norm + 1e-6), max=1.0)
+    if factor < 1:
+        threads.share(lambda parameter: parameter.grad.mul_(factor), with_gradient)
+    return float(norm)
 
 
 def _loss(prepared: Prepared, micro: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from finetune.training.checkpoints import drop_old_checkpoints, load_best, save_
 from finetune.training.disk import disk_estimate, require_room
 from finetune.training.features import load_batch, record, start_training_mode
 from finetune.training.finish import finish
-from finetune.training.gradients import add_gradients
+from finetune.training.gradients import add_gradients, clip_gradients
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
 from finetune.training.options import Resumption, RunOptions
@@ -133,7 +133,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
     The loss is divided by the weight of the whole global batch (all micro-batches of all ranks), so any way of
     cutting a batch gives the same update.
     """
-    accelerator, training = prepared.accelerator, prepared.recipe.training
+    accelerator = prepared.accelerator
     trained = trained_parameters(prepared.model, prepared.optimizer, prepared.frame)
     for step, source, batch, tokens in train_batches(prepared, start):
         began = time.perf_counter()
@@ -147,7 +147,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         weight = accelerator.reduce(sum(loss_weight(prepared, micro) * counts for micro, counts in micros))
         loss_sum = add_gradients(prepared, micros, weight, session)
         mean_loss = float(accelerator.reduce(loss_sum))
-        grad_norm = float(accelerator.clip_grad_norm_(trained, training.max_grad_norm or math.inf))
+        grad_norm = clip_gradients(prepared, trained)
         require_finite(mean_loss, grad_norm, step, prepared)
         learning_rate = prepared.schedule.get_last_lr()[0]
         prepared.optimizer.step()

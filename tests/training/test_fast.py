@@ -175,3 +175,37 @@ def test_workers_share_the_cores(two_threads):
     assert threads.count == 2
     assert {threads.pool.submit(torch.get_num_threads).result() for _ in range(4)} == {1}
     assert torch.get_num_threads() == 2
+
+
+def test_clipping_in_threads_is_that_of_torch(two_threads):
+    from types import SimpleNamespace
+
+    from torch import nn
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 7), nn.Linear(7, 3).requires_grad_(False))
+    gradients_of = [torch.randn_like(parameter) for parameter in model.parameters()][:4]
+    threads = gradients.start_threads(model, 16, "no")
+    for most in (1.0, 100.0, None):
+        prepared = SimpleNamespace(
+            recipe=SimpleNamespace(training=SimpleNamespace(max_grad_norm=most)), threads=threads
+        )
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        for parameter, gradient in zip(parameters, gradients_of, strict=True):
+            parameter.grad = gradient.clone()
+        norm = gradients.clip_gradients(prepared, parameters)
+        found = [parameter.grad.clone() for parameter in parameters]
+        for parameter, gradient in zip(parameters, gradients_of, strict=True):
+            parameter.grad = gradient.clone()
+        assert norm == pytest.approx(float(nn.utils.clip_grad_norm_(parameters, most or float("inf"))), rel=1e-6)
+        for one, parameter in zip(found, parameters, strict=True):
+            torch.testing.assert_close(one, parameter.grad)
+        assert all(torch.equal(one, given) for one, given in zip(found, gradients_of, strict=True)) == (most != 1.0)
+
+
+def test_threads_share_parameters_by_their_size():
+    parameters = [torch.zeros(size) for size in (100, 1, 60, 1, 40, 1)]
+    shares = gradients._even_shares(parameters, 2)
+    assert sorted(place for share in shares for place in share) == [0, 1, 2, 3, 4, 5]
+    sizes = [sum(parameters[place].numel() for place in share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
