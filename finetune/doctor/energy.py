@@ -10,7 +10,7 @@ from typing import Any
 from finetune.doctor.check import FAIL, OK, WARN, Check
 from finetune.emissions.intensity import resolve_intensity, system_time_zone
 from finetune.errors import FinetuneError
-from finetune.recipe.schema import Emissions
+from finetune.recipe.emissions_keys import Emissions
 from finetune.runs.formats import significant
 from finetune.text import join_words
 

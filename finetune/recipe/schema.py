@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from finetune.recipe.adapter_keys import Peft
-from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber, Words
+from finetune.recipe.emissions_keys import Emissions
+from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber
 
 Tracker = Literal[
     "none", "all", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"
@@ -287,45 +288,6 @@ class Evaluation(Section):
     confidence: Share = Field(default=0.95, description="Level of the confidence intervals around every score.")
     bias: dict[str, Any] | list[Any] | str | None = Field(
         default=None, description="Bias probe to run before and after training."
-    )
-
-
-class Emissions(Section):
-    """Where the electricity comes from, and how its use is measured."""
-
-    country_iso_code: Annotated[str, Field(pattern=r"^[A-Z]{3}$"), Words("three upper-case letters, as BRA")] | None = (
-        Field(
-            default=None,
-            description=(
-                "Country of the machine: three upper-case letters, ISO 3166 alpha-3. null: FINETUNE_COUNTRY, "
-                "else inferred from the time zone."
-            ),
-            examples=["BRA"],
-        )
-    )
-    region: Text | None = Field(
-        default=None,
-        description="State or province inside the country, by codecarbon's name; null: FINETUNE_REGION.",
-        examples=["quebec"],
-    )
-    carbon_intensity_g_per_kwh: Positive | None = Field(
-        default=None, description="Grid carbon intensity in g CO2e per kWh, if you know it; wins over the country."
-    )
-    measure_power_secs: Positive = Field(default=5.0, description="Seconds between two measurements of power.")
-    pue: Annotated[float, Field(ge=1)] = Field(
-        default=1.0, description="Power usage effectiveness of the building: total power over IT power."
-    )
-    wue: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Water usage effectiveness of the building, in litres per kWh."
-    )
-    cpu_tdp_w: Positive | None = Field(
-        default=None, description="Thermal design power of the processor in watts, when the tool does not know it."
-    )
-    max_energy_kwh: Positive | None = Field(
-        default=None, description="Energy budget in kWh: the run stops in time to evaluate and save within it."
-    )
-    max_emissions_g: Positive | None = Field(
-        default=None, description="Carbon budget in g CO2e: the run stops in time to evaluate and save within it."
     )
 
 
