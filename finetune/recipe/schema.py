@@ -306,6 +306,16 @@ class Hub(Section):
     push_to_hub: bool = Field(default=False, description="Upload model and card at the end of the run.")
     hub_model_id: Text | None = Field(default=None, description="Repository to upload to: owner/name.")
     hub_private_repo: bool = Field(default=True, description="Make a new repository private.")
+    license: Text | None = Field(
+        default=None,
+        description="Licence for the model card, by the Hub's name; null: as the checkpoint's own card says.",
+        examples=["apache-2.0"],
+    )
+    language: Text | list[Text] | None = Field(
+        default=None,
+        description="Language(s) for the model card, ISO 639; null: as the card of the dataset or checkpoint says.",
+        examples=["pt"],
+    )
 
 
 class Recipe(Section):
