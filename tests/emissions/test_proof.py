@@ -51,19 +51,25 @@ def test_proof_100_w_in_every_phase_at_every_interval(make_meter, clock, interva
             next_tick += interval_s
         clock.sleep(max(0.0, until - clock()))
 
+    truth_s = dict.fromkeys(("load", "preprocess", "baseline", "train", "evaluate", "save"), 0.0)
     for _ in range(12):
-        outer, inner = draw.sample(["load", "preprocess", "baseline", "train", "evaluate", "save"], 2)
+        outer, inner = draw.sample(sorted(truth_s), 2)
+        before_s, inside_s, after_s = draw.uniform(1, 40), draw.uniform(1, 10), draw.uniform(0, 3)
         with meter.phase(outer):
-            live(draw.uniform(1, 40))
+            live(before_s)
             with meter.phase(inner):
-                live(draw.uniform(1, 10))
-            live(draw.uniform(0, 3))
+                live(inside_s)
+            live(after_s)
+        truth_s[outer] += before_s + after_s
+        truth_s[inner] += inside_s
     meter.close("completed")
     phases = meter.summary()["phases"]
     assert len(phases) >= 5
-    for phase in phases.values():
+    for name, phase in phases.items():
         if phase["duration_s"] >= 1:
             assert joules(phase) == pytest.approx(100 * phase["duration_s"], rel=5e-3)
+        if not latency_s:
+            assert phase["duration_s"] == pytest.approx(truth_s[name], abs=1e-4)
 
 
 def burn(stopping, hashing):
@@ -119,6 +125,14 @@ def test_proof_100_w_under_load_in_real_time(make_meter, tmp_path):
                 assert joules(found) == pytest.approx(100 * found["duration_s"], rel=5e-3), name
 
 
+def len_of_union(stretches):
+    length, reached = 0, 0
+    for start, end in sorted(stretches):
+        length += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return length
+
+
 steps = st.lists(st.tuples(st.sampled_from(PHASES[:-1]), st.floats(0, 30), st.booleans()), max_size=6)
 lives_of_a_run = st.lists(
     st.tuples(steps, st.sampled_from(["completed", "interrupted", None]), st.booleans()), min_size=1, max_size=4
@@ -131,10 +145,12 @@ def test_proof_phases_segments_nodes_and_components_equal_the_total_exactly(
     make_meter, make_life, clock, tmp_path_factory, lives_lived, nodes
 ):
     directory = tmp_path_factory.mktemp("run")
-    spent, mark = 0, None
+    spent, mark, wasted = 0, None, {node: [] for node in range(nodes)}
     for segment, (work, ending, has_checkpoint) in enumerate(lives_lived):
         sources = [SyntheticSource({"cpu": 33.3, "gpu": 211.7 + node, "ram": 10.1}, clock) for node in range(nodes)]
         earlier = read_journal(directory)
+        for node in range(nodes) if mark is not None else ():
+            wasted[node].append((mark.get(node, 0), total_microjoules(life for life in earlier if life.node == node)))
         meters = [
             make_meter(source, directory, make_life(segment, node, resumed_from_uj=mark), earlier=earlier)
             for node, source in enumerate(sources)
@@ -176,6 +192,9 @@ def test_proof_phases_segments_nodes_and_components_equal_the_total_exactly(
     for name, entries in parts.items():
         exact = sum((Fraction(part["energy_kwh"] or 0) for part in entries), Fraction(0))
         assert math.isclose(exact, section["energy_kwh"], rel_tol=1e-9, abs_tol=1e-18), name
+    # Work done again: on each node's axis of all that it spent, the stretches from a checkpoint to where a life began.
+    again = sum(len_of_union(stretches) for stretches in wasted.values())
+    assert section["repeated_work_kwh"] * KWH == pytest.approx(again)
     assert 0 <= section["repeated_ranked_kwh"] <= section["repeated_work_kwh"] <= section["energy_kwh"]
 
 
