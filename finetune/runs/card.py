@@ -61,6 +61,8 @@ def _data(run: Run) -> str:
         shown = ", ".join(markdown_cell(str(label)) for label in labels[:30])
         more = f" and {len(labels) - 30} more" if len(labels) > 30 else ""
         lines.append(f"Labels: {shown}{more}.")
+    if data.get("license"):
+        lines.append(f"Licence of the data, by its own card: {markdown_cell(str(data['license']))}.")
     truncated = as_number(data.get("truncated_fraction"))
     if truncated:
         lines.append(f"{100 * truncated:.1f} % of the training rows were longer than the model reads and were cut.")

@@ -93,6 +93,7 @@ def test_card_licence_and_language_are_the_recipes_else_those_of_the_cards():
     assert not {"license", "language"} & set(card_metadata(run))
     assert "nobody stated them" in model_card(run)
     assert "Languages: en, pt." in model_card(replace(run, model=model))
+    assert "Licence of the data, by its own card: cc-by-4.0." in model_card(replace(run, dataset=dataset))
 
 
 def test_card_of_random_weights_names_no_base_model_and_takes_no_licence_from_one():
