@@ -153,3 +153,17 @@ def test_docs_architecture_names_every_module_and_nothing_else():
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "finetune").rglob("*.py")}
     modules = {path for path in modules if not path.endswith("/__init__.py")}
     assert modules - set(named) == set()
+
+
+def test_docs_citation_has_the_name_version_and_licence_of_the_package():
+    import tomllib
+
+    import yaml
+
+    from finetune import __version__
+
+    project = tomllib.loads(page("pyproject.toml"))["project"]
+    cited = yaml.safe_load(page("CITATION.cff"))
+    assert (cited["title"], cited["version"]) == (project["name"], __version__)
+    assert (cited["license"], cited["abstract"]) == (project["license"], project["description"])
+    assert cited["authors"] == project["authors"]

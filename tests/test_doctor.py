@@ -209,6 +209,23 @@ def test_energy_place_says_how_it_is_known(tmp_path):
     assert "inferred from the time zone America/Sao_Paulo" in inferred.found
 
 
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"FINETUNE_COUNTRY": "CAN", "FINETUNE_REGION": "quebec"},
+         ("CAN/quebec, 3.94 g/kWh (data: 2023, direct, fuel mix of the province",
+          "from FINETUNE_COUNTRY and FINETUNE_REGION")),
+        ({"FINETUNE_REGION": "gcp:europe-west1"},
+         ("BEL/gcp:europe-west1, 122 g/kWh (data: 2023, operational, Google Cloud, region carbon data",
+          ", from FINETUNE_REGION")),
+    ],
+)  # fmt: skip
+def test_energy_place_has_value_year_scope_and_source(tmp_path, environment, said):
+    check = check_place(None, environment, tmp_path)
+    assert check.level == OK
+    assert all(words in check.found for words in said)
+
+
 def test_energy_unknown_place_warns_and_a_wrong_one_fails(tmp_path):
     assumed = check_place(None, {"TZ": "UTC"}, tmp_path)
     assert (assumed.level, assumed.found[:13]) == (WARN, "world average")

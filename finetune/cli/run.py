@@ -40,7 +40,9 @@ def run(
     country: Annotated[
         str | None, typer.Option(help="Country whose grid the run draws from, ISO 3166 alpha-3, such as BRA.")
     ] = None,
-    region: Annotated[str | None, typer.Option(help="State or province of that country.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="State or province of that country, or gcp:REGION of Google Cloud.")
+    ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
     ] = None,

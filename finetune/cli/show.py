@@ -14,6 +14,10 @@ def show(
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Add the evaluations: score against energy as the run went on.")
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC=VALUE", help="Add the energy that it took to reach a score: accuracy=0.8."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run record (run.json) for programs.")] = False,
 ) -> None:
     """Show all about one run: scores and baselines, energy by phase and component, and how each number is known."""
@@ -22,9 +26,18 @@ def show(
 
     from finetune.runs.record import find_run, read_run, run_to_json
     from finetune.runs.show import show_text
+    from finetune.runs.target import parse_target, target_json, target_text
 
+    try:
+        wanted = parse_target(target) if target is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     found = read_run(find_run(run, output_dir))
     if as_json:
-        typer.echo(json.dumps(run_to_json(found), indent=2, ensure_ascii=False))
+        to_target = {"energy_to_target": target_json(found, wanted)} if wanted is not None else {}
+        typer.echo(json.dumps(run_to_json(found) | to_target, indent=2, ensure_ascii=False))
         return
+    words = target_text(found, wanted) if wanted is not None else None
     typer.echo(show_text(found, shutil.get_terminal_size((100, 24)).columns, timeline))
+    if words is not None:
+        typer.echo(f"\n{words}")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.doctor.check import FAIL, OK, WARN, Check
-from finetune.emissions.intensity import resolve_intensity, system_time_zone
+from finetune.emissions.intensity import COUNTRY_VARIABLE, REGION_VARIABLE, resolve_intensity, system_time_zone
 from finetune.errors import FinetuneError
-from finetune.recipe.schema import Emissions
+from finetune.recipe.emissions_keys import Emissions
 from finetune.runs.formats import significant
 from finetune.text import join_words
 
@@ -97,7 +97,8 @@ def check_place(country: str | None, environment: Mapping[str, str], root: Path 
         zone = system_time_zone(environment, root)
         known = f"inferred from the time zone {zone}; FINETUNE_COUNTRY or --country says otherwise"
     else:
-        known = {"environment": "from FINETUNE_COUNTRY"}.get(intensity.known_from, f"from the {intensity.known_from}")
+        stated = join_words([name for name in (COUNTRY_VARIABLE, REGION_VARIABLE) if environment.get(name)], "and")
+        known = {"environment": f"from {stated}"}.get(intensity.known_from, f"from the {intensity.known_from}")
     return Check("carbon intensity", OK, f"{intensity.location}, {value}, {known}")
 
 

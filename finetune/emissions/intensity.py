@@ -22,9 +22,9 @@ class Intensity:
     """Grams of CO2e per kWh from the grid, and how that is known.
 
     `scope` says what the figure covers (life-cycle, direct, CO2-only …; never compare across scopes), `location` is
-    an ISO 3166 alpha-3 code, with "/region" where a region was used, and `known_from` one of command line, recipe,
-    environment, inferred (time zone) or assumed (world average). An assumed place carries the 5th and 95th
-    percentile of the country table as its band.
+    an ISO 3166 alpha-3 code, with "/region" where a region was used (also of a cloud: BEL/gcp:europe-west1), and
+    `known_from` one of command line, recipe, environment, inferred (time zone) or assumed (world average). An assumed
+    place carries the 5th and 95th percentile of the country table as its band.
     """
 
     g_per_kwh: float
@@ -58,7 +58,7 @@ class Place(Protocol):
 
     @property
     def region(self) -> str | None:
-        """State, province or zone inside the country."""
+        """State, province or zone inside the country, or provider:region of a cloud, which needs no country."""
 
     @property
     def carbon_intensity_g_per_kwh(self) -> float | None:
@@ -82,6 +82,8 @@ def resolve_intensity(
     code, zone, known_from = _stated_place(settings, country, region, environment)
     if settings.carbon_intensity_g_per_kwh is not None:
         return Intensity(settings.carbon_intensity_g_per_kwh, "given by the user", None, "as given", code, "recipe")
+    if zone is not None and is_cloud_region(zone):
+        return _of_cloud(zone, code, known_from)
     if code is not None:
         named = {"command line": "--country", "recipe": "emissions.country_iso_code"}.get(known_from, COUNTRY_VARIABLE)
         return _of_place(code, zone, known_from, named)
@@ -97,7 +99,7 @@ def resolve_intensity(
 
 
 def grid_intensity(code: str) -> Intensity:
-    """Return the intensity of a grid to compare runs on: an alpha-3 code, a code/region pair, or grams per kWh.
+    """Return the intensity of a grid to compare runs on: an alpha-3 code, code/region, gcp:region, or grams per kWh.
 
     Raises FinetuneError when the tables do not have it.
     """
@@ -105,12 +107,19 @@ def grid_intensity(code: str) -> Intensity:
         value = float(code)
     except ValueError:
         country, _, region = code.partition("/")
+        if is_cloud_region(region or country):
+            return _of_cloud(region or country, country if region else None, "command line")
         return _of_place(country, region or None, "command line", "--grid")
     if not 0 < value < 100_000:
         raise FinetuneError(
             f"--grid {code}: grams of CO2e per kWh must be above 0", "For example --grid BRA or --grid 100."
         )
     return Intensity(value, "given by the user", None, "as given", None, "command line")
+
+
+def is_cloud_region(region: str) -> bool:
+    """Tell whether a region is one of a cloud: provider:region, as gcp:europe-west1."""
+    return ":" in region
 
 
 def system_time_zone(environment: Mapping[str, str], root: Path = Path("/")) -> str | None:
@@ -145,7 +154,12 @@ def _stated_place(
     recipe_country, recipe_region = settings.country_iso_code, settings.region
     if country is not None:
         same = recipe_country is None or recipe_country.upper() == country.upper()
-        return country, region or (recipe_region if same else None), "command line"
+        return country, region or (recipe_region if same and not _is_cloud(recipe_region) else None), "command line"
+    if _is_cloud(region):
+        return None, region, "command line"
+    if _is_cloud(recipe_region) and recipe_region != environment.get(REGION_VARIABLE):
+        # It names its own country, which only the recipe itself can contradict.
+        return None if recipe_country == in_environment else recipe_country, recipe_region, "recipe"
     if recipe_country is not None:
         # A loader that fills the recipe from the environment leaves the two equal.
         known_from = "environment" if recipe_country == in_environment else "recipe"
@@ -171,6 +185,35 @@ def _of_place(code: str, region: str | None, known_from: str, named: str) -> Int
             + (f"Known regions of {country}: {listed}." if regions else "Leave the region out: the country is used."),
         )
     return Intensity(found.g_per_kwh, found.source, found.year, found.scope, f"{country}/{found.names[0]}", known_from)
+
+
+def _is_cloud(region: str | None) -> bool:
+    return region is not None and is_cloud_region(region)
+
+
+def _of_cloud(region: str, country: str | None, known_from: str) -> Intensity:
+    table = tables.cloud_regions()
+    name = region.strip().lower()
+    provider = name.partition(":")[0]
+    if name not in table:
+        own = "or your own figure: emissions.carbon_intensity_g_per_kwh=<grams of CO2e per kWh>."
+        if not any(known.startswith(f"{provider}:") for known in table):
+            raise FinetuneError(
+                f"region {region}: there are figures for the regions of Google Cloud (gcp:) and of no other cloud",
+                f"Give the country in which the region lies, such as --country IRL, {own}",
+            )
+        near = did_you_mean(name, table)
+        raise FinetuneError(
+            f"region {region}: there is no figure for it",
+            (f"Did you mean {near}? " if near else "") + f"Known regions: {join_words(sorted(table), 'and')}; {own}",
+        )
+    lies_in, entry = table[name]
+    if country is not None and country.upper() != lies_in:
+        raise FinetuneError(
+            f"region {region} lies in {lies_in}, and {country} is given as the country", "Leave the country out."
+        )
+    location = f"{lies_in}/{entry.name}"
+    return Intensity(entry.g_per_kwh, entry.source, entry.year, entry.scope, location, known_from)
 
 
 def _known_country(code: str, named: str) -> str:

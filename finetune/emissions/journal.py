@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from finetune.emissions.beside import Embodied
 from finetune.emissions.components import Component
 from finetune.emissions.intensity import Intensity
 from finetune.emissions.ledger import Life
@@ -59,6 +60,8 @@ class Journal:
                 "schema_version": SCHEMA_VERSION,
                 **{key: getattr(life, key) for key in kept},
                 "carbon_intensity": life.carbon_intensity.as_dict(),
+                "wue": life.wue,
+                "embodied": None if life.embodied is None else asdict(life.embodied),
                 **details,
             },
             sync=True,
@@ -186,7 +189,10 @@ def _read_node(path: Path) -> list[Life]:
 
 def _life(line: dict[str, Any]) -> Life:
     kept = ("segment", "node", "hostname", "started_at", "pue", "boot_id")
+    embodied = line.get("embodied")  # journals of the first version know neither this nor wue
     return Life(
+        wue=line.get("wue"),
+        embodied=None if embodied is None else Embodied(**embodied),
         carbon_intensity=Intensity(**line["carbon_intensity"]),
         resumed_from_uj=_marks(line["resumed_from_uj"]),
         **{key: line[key] for key in kept},

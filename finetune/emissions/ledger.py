@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from finetune.emissions.beside import Embodied, embodied_g, sci_g_per_run, water_l
 from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component
 from finetune.emissions.intensity import Intensity
 
@@ -35,6 +36,8 @@ class Life:
     started_at: str
     carbon_intensity: Intensity
     pue: float
+    wue: float | None = None
+    embodied: Embodied | None = None
     boot_id: str | None = None
     components: tuple[Component, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -130,12 +133,16 @@ def summarize(lives: Sequence[Life]) -> dict[str, Any]:
     """
     lives = sorted(lives, key=lambda life: (life.segment, life.node))
     last_segment = max((life.segment for life in lives), default=0)
+    amounts, made_g = _amounts(lives), embodied_g(lives)
     return {
-        **_amounts(lives),
+        **amounts,
         "duration_s": _duration_s(lives),
         "complete": bool(lives) and all(_is_complete(life) for life in lives),
         "carbon_intensity": _common_intensity(lives),
         "pue": _common_pue(lives),
+        "water_l": water_l(lives) if is_measured(lives) else None,
+        "embodied_g": made_g,
+        "sci_g_per_run": sci_g_per_run(amounts["emissions_g"], made_g),
         "components": {name: _component(lives, name) for name in COMPONENTS},
         "phases": {phase: _phase(lives, phase) for phase in PHASES if _has_phase(lives, phase)},
         "nodes": [_node(lives, node) for node in sorted({life.node for life in lives})],
@@ -147,6 +154,7 @@ def summarize(lives: Sequence[Life]) -> dict[str, Any]:
         "repeated_ranked_kwh": _kwh(repeated_ranked_microjoules(lives)) if is_measured(lives) else None,
         "shared_with": None,  # nobody looks for other runs on the host
         "tracking_overhead_s": math.fsum(life.overhead_s for life in lives),
+        "tracking_overhead_percent": _overhead_percent(lives),
         "start_up_s": math.fsum(life.start_up_s for life in lives if life.node == 0),
         "wh_per_1000_predictions": None,  # the run itself adds it, once it has measured its answers
         "forecasts": [],
@@ -282,6 +290,12 @@ def _segment(own: Sequence[Life], *, is_last: bool) -> dict[str, Any]:
 
 def _duration_s(lives: Iterable[Life]) -> float:
     return sum(sum(life.microseconds.values()) for life in lives if life.node == 0) / MICROSECONDS_PER_S
+
+
+def _overhead_percent(lives: Sequence[Life]) -> float | None:
+    """Time that measuring took, of the time of all machines from their first reading on; None before it."""
+    total_s = sum(sum(life.microseconds.values()) for life in lives) / MICROSECONDS_PER_S
+    return 100 * math.fsum(life.overhead_s for life in lives) / total_s if total_s else None
 
 
 def _common_intensity(lives: Sequence[Life]) -> dict[str, Any] | None:

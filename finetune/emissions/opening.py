@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from finetune.emissions.beside import Embodied
 from finetune.emissions.host import boot_id, node_rank
 from finetune.emissions.intensity import Intensity, Place, resolve_intensity
 from finetune.emissions.journal import Journal, journal_path, read_journal, timestamp
@@ -28,6 +29,22 @@ class Settings(Place, Protocol):
     @property
     def pue(self) -> float:
         """Power usage effectiveness."""
+
+    @property
+    def wue(self) -> float | None:
+        """Water usage effectiveness in litres per kWh."""
+
+    @property
+    def embodied_kg(self) -> float | None:
+        """What making a machine of the run emitted."""
+
+    @property
+    def embodied_lifetime_h(self) -> float | None:
+        """How long it serves."""
+
+    @property
+    def embodied_share(self) -> float:
+        """How much of it the run reserves."""
 
     @property
     def cpu_tdp_w(self) -> float | None:
@@ -81,6 +98,8 @@ def open_meter(
         started_at=timestamp(),
         carbon_intensity=intensity,
         pue=settings.pue,
+        wue=settings.wue,
+        embodied=_embodied(settings),
         boot_id=boot_id(),
         resumed_from_uj=segment.resumed_from_uj,
         notes=notes,
@@ -90,6 +109,12 @@ def open_meter(
     source = source or _codecarbon(settings, run_directory, run_id, intensity)
     meter = EnergyMeter(source, journal, life, earlier=earlier, interval_s=interval_s, synchronize=synchronize)
     return meter.start(background=True)
+
+
+def _embodied(settings: Settings) -> Embodied | None:
+    if settings.embodied_kg is None or settings.embodied_lifetime_h is None:
+        return None
+    return Embodied(settings.embodied_kg, settings.embodied_lifetime_h, settings.embodied_share)
 
 
 def _codecarbon(settings: Settings, run_directory: Path, run_id: str, intensity: Intensity) -> PowerSource:

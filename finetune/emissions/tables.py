@@ -1,8 +1,10 @@
 """The tables of carbon intensity that codecarbon ships, read from its files without importing it.
 
-Four methods are mixed in them (life-cycle, direct, CO2-only, not stated): each entry says which, with source and year.
+Several methods are mixed in them (life-cycle, direct, operational, CO2-only, not stated): each entry says which, with
+source and year.
 """
 
+import csv
 import importlib.util
 import json
 from dataclasses import dataclass
@@ -98,13 +100,33 @@ def region_intensities(country: str) -> tuple[GridEntry, ...]:
 
 
 @cache
+def cloud_regions() -> dict[str, tuple[str, GridEntry]]:
+    """Return the cloud regions that codecarbon has, as provider:region: the alpha-3 code of the country, and the entry.
+
+    Only Google Cloud's: what it publishes as grid carbon intensity, "average operational gross emissions" by location.
+    The file names no year; its figures are those of Google's file for 2023 (GoogleCloudPlatform/region-carbon-info).
+    """
+    source = "Google Cloud, region carbon data, shipped with codecarbon"
+    corrected = {"me-cenrtal1": "me-central1"}
+    found = {}
+    for row in csv.DictReader(_text("cloud/impact.csv").splitlines()):
+        name = f"{row['provider']}:{corrected.get(row['region'], row['region'])}"
+        found[name] = row["countryIsoCode"], GridEntry(float(row["impact"]), source, 2023, "operational", (name,))
+    return found
+
+
+@cache
 def _table(name: str) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(_text(f"private_infra/{name}"))
+    return table
+
+
+def _text(name: str) -> str:
     folder = package_folder("codecarbon")
-    path = folder / "data" / "private_infra" / name if folder else None
+    path = folder / "data" / name if folder else None
     if path is None or not path.is_file():
         raise FinetuneError(
             f"the table of carbon intensities {name} is not there",
             "Install codecarbon: pip install 'codecarbon>=3.3.2,<3.4'",
         )
-    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
-    return table
+    return path.read_text(encoding="utf-8-sig")

@@ -75,6 +75,7 @@ class CodecarbonSource:
             return dict.fromkeys(self._present)
         # codecarbon stamps the end of its measurement and so loses the time spent inside it.
         self._tracker._last_measured_time = now
+        self._tracker._clear_utilization_history()  # grows each second, and nobody reads it here
         totals = {name: getattr(self._tracker, f"_total_{name}_energy").kWh for name in self._present}
         readings: dict[str, int | None] = {name: round(kwh * MICROJOULES_PER_KWH) for name, kwh in totals.items()}
         if "cpu" in readings and _lost_rapl_sample(self._tracker._hardware):
@@ -270,15 +271,23 @@ def _fixed_arguments() -> dict[str, Any]:
     }
 
 
-def _ram_watts() -> float | None:
-    """Return the memory constant for this process's share, or None where it may use the whole machine's memory."""
+def _memory_limit() -> int | None:
+    """Return the bytes that this process may use, None where that is the whole machine's memory."""
+    import psutil
+
+    limit = allocation.memory_limit_bytes()
+    return None if limit is None or limit >= psutil.virtual_memory().total else limit
+
+
+def _ram_watts() -> float:
+    """Return the memory constant for this process's share.
+
+    Always given: without it codecarbon asks SLURM at each measurement, and counts 0 W where scontrol is not there.
+    """
     import psutil
     from codecarbon.external.ram import RAM
 
-    limit = allocation.memory_limit_bytes()
-    if limit is None or limit >= psutil.virtual_memory().total:
-        return None
-    return float(RAM()._calculate_ram_power(limit / allocation.GIB))
+    return float(RAM()._calculate_ram_power((_memory_limit() or psutil.virtual_memory().total) / allocation.GIB))
 
 
 def _describe_hardware(part: Any) -> Component | None:
@@ -287,7 +296,7 @@ def _describe_hardware(part: Any) -> Component | None:
         return _describe_cpu(part)
     if kind == "RAM":
         watts = part.total_power().W
-        why = "for the cgroup's memory limit" if part._force_ram_power is not None else "from the size of the memory"
+        why = "from the size of the memory" if _memory_limit() is None else "for the cgroup's memory limit"
         return known("ram", "assumed", f"memory constant, {watts:.1f} W {why}", "memory constant")
     if kind == "GPU":
         tracked = [card for card in part.devices.devices if card.gpu_index in part._get_gpu_ids()]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from finetune.recipe.adapter_keys import adapter_defaults, adapter_faults, adapter_notes
+from finetune.recipe.emissions_keys import emissions_faults
 from finetune.recipe.keys import Path, all_leaves, dotted
 from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault
 from finetune.recipe.paths import BUILDERS, missing_inputs
@@ -21,7 +22,6 @@ NOT_AVAILABLE: tuple[Path, ...] = (
     ("preprocessing", "packing"),
     ("training", "seeds"),
     ("evaluation", "bias"),
-    ("emissions", "wue"),
     ("emissions", "max_energy_kwh"),
     ("emissions", "max_emissions_g"),
     ("hub", "push_to_hub"),
@@ -97,7 +97,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from _data(recipe)
     yield from _training(recipe)
     yield from (Finding(*fault) for fault in adapter_faults(recipe))
-    yield from _emissions(recipe)
+    yield from (Finding(*fault) for fault in emissions_faults(recipe))
     yield from (Finding(key, message) for key, message in missing_inputs(recipe))
     task = all_tasks().get(recipe.task)
     if task is None:
@@ -225,16 +225,6 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(LOAD_BEST, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
         if training.early_stopping_patience is not None:
             yield Finding(PATIENCE, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
-
-
-def _emissions(recipe: Recipe) -> Iterator[Finding]:
-    place = recipe.emissions
-    if place.region and not place.country_iso_code:
-        yield Finding(
-            ("emissions", "region"),
-            "a region needs its country; give emissions.country_iso_code too",
-            (("emissions", "country_iso_code"),),
-        )
 
 
 def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:

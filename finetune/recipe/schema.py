@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from finetune.recipe.adapter_keys import Peft
-from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber, Words
+from finetune.recipe.emissions_keys import Emissions
+from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber
 
 Tracker = Literal[
     "none", "all", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"
@@ -290,45 +291,6 @@ class Evaluation(Section):
     )
 
 
-class Emissions(Section):
-    """Where the electricity comes from, and how its use is measured."""
-
-    country_iso_code: Annotated[str, Field(pattern=r"^[A-Z]{3}$"), Words("three upper-case letters, as BRA")] | None = (
-        Field(
-            default=None,
-            description=(
-                "Country of the machine: three upper-case letters, ISO 3166 alpha-3. null: FINETUNE_COUNTRY, "
-                "else inferred from the time zone."
-            ),
-            examples=["BRA"],
-        )
-    )
-    region: Text | None = Field(
-        default=None,
-        description="State or province inside the country, by codecarbon's name; null: FINETUNE_REGION.",
-        examples=["quebec"],
-    )
-    carbon_intensity_g_per_kwh: Positive | None = Field(
-        default=None, description="Grid carbon intensity in g CO2e per kWh, if you know it; wins over the country."
-    )
-    measure_power_secs: Positive = Field(default=5.0, description="Seconds between two measurements of power.")
-    pue: Annotated[float, Field(ge=1)] = Field(
-        default=1.0, description="Power usage effectiveness of the building: total power over IT power."
-    )
-    wue: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Water usage effectiveness of the building, in litres per kWh."
-    )
-    cpu_tdp_w: Positive | None = Field(
-        default=None, description="Thermal design power of the processor in watts, when the tool does not know it."
-    )
-    max_energy_kwh: Positive | None = Field(
-        default=None, description="Energy budget in kWh: the run stops in time to evaluate and save within it."
-    )
-    max_emissions_g: Positive | None = Field(
-        default=None, description="Carbon budget in g CO2e: the run stops in time to evaluate and save within it."
-    )
-
-
 class Tracking(Section):
     """Where else the numbers of the run go."""
 
@@ -344,6 +306,16 @@ class Hub(Section):
     push_to_hub: bool = Field(default=False, description="Upload model and card at the end of the run.")
     hub_model_id: Text | None = Field(default=None, description="Repository to upload to: owner/name.")
     hub_private_repo: bool = Field(default=True, description="Make a new repository private.")
+    license: Text | None = Field(
+        default=None,
+        description="Licence for the model card, by the Hub's name; null: as the checkpoint's own card says.",
+        examples=["apache-2.0"],
+    )
+    language: Text | list[Text] | None = Field(
+        default=None,
+        description="Language(s) for the model card, ISO 639; null: as the card of the dataset or checkpoint says.",
+        examples=["pt"],
+    )
 
 
 class Recipe(Section):

@@ -1,15 +1,20 @@
-"""The model card: README.md of the saved model, with the metadata that the Hub reads."""
+"""The model card: README.md of the saved model."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from finetune.runs import formats
-from finetune.runs.comparison import component_methods
-from finetune.runs.record import Run, Score, as_number, run_from_json, run_to_json
+from finetune.runs.beside import beside_lines
+from finetune.runs.card_metadata import card_metadata, hardware_words, languages, public_name, scores_by_split
+from finetune.runs.record import Run, as_number, run_from_json, run_to_json
 from finetune.runs.report import BASELINE_WORDS, baseline_score, intensity_source, intensity_words
 from finetune.runs.tables import Column, markdown_cell, markdown_table
-from finetune.text import plural
+
+_SETTINGS = (
+    "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "optim", "seed",
+)  # fmt: skip
 
 
 def model_card(run: Run) -> str:
@@ -22,118 +27,11 @@ def model_card(run: Run) -> str:
 
     run = run_from_json(run_to_json(run))
     metadata = yaml.safe_dump(card_metadata(run), sort_keys=False, allow_unicode=True, width=10_000)
-    sections = [f"# {markdown_cell(run.name)}", _about(run), _data(run), _scores(run), _energy(run), _usage(run)]
+    sections = [
+        f"# {markdown_cell(run.name)}",
+        _about(run), _data(run), _training(run), _scores(run), _energy(run), _limits(run), _usage(run),
+    ]  # fmt: skip
     return f"---\n{metadata}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
-
-
-def card_metadata(run: Run) -> dict[str, Any]:
-    """Return the YAML head of the card: only what is known."""
-    base, data = hub_id(run.model, "name_or_path"), hub_id(run.dataset, "path")
-    task = run.recipe.get("task")
-    head = {
-        "library_name": "transformers",
-        "pipeline_tag": task,
-        "base_model": base,
-        "datasets": [data] if data else None,
-        "tags": ["finetune", *run.tags],
-        "metrics": list(dict.fromkeys(name for split in _splits(run).values() for name in split)),
-        "co2_eq_emissions": _co2(run),
-        "model-index": _model_index(run, str(task)),
-    }
-    return {key: value for key, value in head.items() if value}
-
-
-def hub_id(section: Mapping[str, Any], key: str) -> str | None:
-    """Return the name of a model or dataset when it came from the Hub, None for files and packages."""
-    name = section.get(key)
-    # Only what came from the Hub has a resolved commit.
-    if not isinstance(name, str) or not section.get("revision"):
-        return None
-    return name if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) else None
-
-
-def public_name(section: Mapping[str, Any], key: str) -> str:
-    """Return a name that says nothing about the machine: the Hub's, the package's, or the last part of a path."""
-    name = str(section.get(key) or "unnamed")
-    if hub_id(section, key) or name.startswith("package:"):
-        return name
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-
-
-def _co2(run: Run) -> dict[str, Any] | None:
-    grams = run.emissions_g()
-    if grams is None:
-        return None
-    tool = run.emissions.get("tool")
-    named = tool if isinstance(tool, Mapping) else {}
-    source = f"{named.get('name') or 'codecarbon'} {named.get('version') or ''}".strip()
-    how = ", ".join(f"{name} {method}" for name, method in component_methods(run).items())
-    if run.emissions.get("complete") is not True:
-        how += "; a lower bound"
-    return {
-        "emissions": _card_grams(grams),
-        "source": f"{source} ({how})" if how else source,
-        "training_type": "fine-tuning" if run.model.get("init") != "scratch" else "training from scratch",
-        "geographical_location": _place(run),
-        "hardware_used": _hardware(run),
-    }
-
-
-def _card_grams(grams: float) -> float | str:
-    """Return grams so that the Hub's filter, which reads the first plain number of the text, takes the right one.
-
-    Python writes numbers below 0.0001 with an exponent, of which the filter would take the front: they become text.
-    """
-    rounded = float(f"{grams:.6g}")
-    return rounded if rounded == 0 or rounded >= 1e-4 else f"{rounded:.15f}".rstrip("0")
-
-
-def _place(run: Run) -> str:
-    intensity = run.emissions.get("carbon_intensity")
-    stated = intensity if isinstance(intensity, Mapping) else {}
-    place, known_from = stated.get("location"), stated.get("known_from")
-    if not place:
-        return "unknown (world average)" if known_from == "assumed" else "unknown"
-    return f"{place} (inferred from the time zone)" if known_from == "inferred" else str(place)
-
-
-def _hardware(run: Run) -> str:
-    processes = as_number(run.hardware.get("num_processes")) or 1
-    name = str(run.hardware.get("device_name") or run.hardware.get("device") or "unknown")
-    if run.hardware.get("device") == "cpu":
-        threads = as_number(run.hardware.get("threads"))
-        return f"{name}, {plural(int(threads), 'thread')}" if threads else name
-    return f"{processes:.0f} x {name}"
-
-
-def _model_index(run: Run, task: str) -> list[dict[str, Any]]:
-    results = [
-        {
-            "task": {"type": task},
-            "dataset": {
-                "name": public_name(run.dataset, "path"),
-                "type": hub_id(run.dataset, "path") or public_name(run.dataset, "path"),
-                **({"config": run.dataset["name"]} if run.dataset.get("name") else {}),
-                "split": split,
-                **({"revision": run.dataset["revision"]} if run.dataset.get("revision") else {}),
-            },
-            "metrics": [
-                {"type": name, "value": round(score.value, 6), "name": name.replace("_", " ")}
-                for name, score in scores.items()
-            ],
-        }
-        for split, scores in _splits(run).items()
-        if scores
-    ]
-    return [{"name": run.name, "results": results}] if results else []
-
-
-def _splits(run: Run) -> dict[str, dict[str, Score]]:
-    return {
-        split: {name: score for name, value in scores.items() if (score := Score.from_json(value)) is not None}
-        for split, scores in run.metrics.items()
-        if isinstance(scores, Mapping)
-    }
 
 
 def _about(run: Run) -> str:
@@ -143,15 +41,10 @@ def _about(run: Run) -> str:
     start = "trained from random weights (the control experiment)" if model.get("init") == "scratch" else "fine-tuned"
     count = as_number(model.get("parameters"))
     size = f" It has {count:,.0f} parameters." if count is not None else ""
-    recipe_training = run.recipe.get("training")
-    settings = recipe_training if isinstance(recipe_training, Mapping) else {}
-    shown = ("num_train_epochs", "learning_rate", "per_device_train_batch_size", "seed")
-    stated = ", ".join(f"{key} {settings[key]:g}" for key in shown if as_number(settings.get(key)) is not None)
+    spoken = ", ".join(map(markdown_cell, languages(run)))
     return (
         f"This model {verb} {base}, {start} for {markdown_cell(str(run.recipe.get('task') or 'its task'))} with "
-        f"`finetune`.{size}"
-        + (f" Settings: {markdown_cell(stated)}." if stated else "")
-        + " Its languages are those of the checkpoint and the data below; finetune does not detect them."
+        f"`finetune`.{size}" + (f" Languages: {spoken}." if spoken else "")
     )
 
 
@@ -168,14 +61,48 @@ def _data(run: Run) -> str:
         shown = ", ".join(markdown_cell(str(label)) for label in labels[:30])
         more = f" and {len(labels) - 30} more" if len(labels) > 30 else ""
         lines.append(f"Labels: {shown}{more}.")
+    if data.get("license"):
+        lines.append(f"Licence of the data, by its own card: {markdown_cell(str(data['license']))}.")
     truncated = as_number(data.get("truncated_fraction"))
     if truncated:
         lines.append(f"{100 * truncated:.1f} % of the training rows were longer than the model reads and were cut.")
     return "\n".join(lines)
 
 
+def _training(run: Run) -> str:
+    recipe, training = _section(run.recipe, "training"), run.training
+    stated = [f"{key} {_setting(recipe[key])}" for key in _SETTINGS if recipe.get(key) is not None]
+    method = _section(run.recipe, "peft").get("method")
+    frozen, precision = _section(run.recipe, "model").get("freeze"), training.get("mixed_precision")
+    steps, epochs, loss = (as_number(training.get(name)) for name in ("steps", "epochs", "train_loss"))
+    trained, count = (as_number(run.model.get(name)) for name in ("trainable_parameters", "parameters"))
+    done = [
+        f"{steps:,.0f} steps" if steps is not None else "",
+        f"{epochs:g} epochs" if epochs is not None else "",
+        f"mean loss {formats.significant(loss)}" if loss is not None else "",
+        f"{trained:,.0f} parameters trained" if trained is not None and trained != count else "",
+        f"adapters: {method}, merged" if method else "",
+        f"frozen: {frozen}" if frozen not in (None, "none") else "",
+        f"on {hardware_words(run)}" if run.hardware else "",
+        {"no": "full precision"}.get(str(precision), f"in {precision}") if precision else "",
+    ]
+    used = ("finetune", "torch", "transformers", "datasets", "accelerate", "peft")
+    versions = [f"{name} {run.versions[name]}" for name in used if run.versions.get(name)]
+    lines = [
+        f"Done: {markdown_cell(', '.join(part for part in done if part))}." if any(done) else "",
+        f"Settings: {markdown_cell(', '.join(stated))}." if stated else "",
+        f"Versions: {markdown_cell(', '.join(versions))}." if versions else "",
+    ]
+    found = [line for line in lines if line]
+    return "\n\n".join(["## Training", *found]) if found else ""
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if as_number(value) is not None else str(value)
+
+
 def _scores(run: Run) -> str:
-    splits, main = _splits(run), str(run.main_metric.get("split"))
+    splits, main = scores_by_split(run), str(run.main_metric.get("split"))
     names = list(dict.fromkeys(name for scores in splits.values() for name in scores))
     if not names:
         return ""
@@ -206,24 +133,41 @@ def _energy(run: Run) -> str:
         f"This run used {total} and emitted {formats.grams(run.emissions_g())} of CO2e"
         f" ({place}), in {formats.duration(run.duration_s())}."
     )
-    parts = emissions.get("components")
-    entries = (
-        {name: part for name, part in parts.items() if isinstance(part, Mapping)} if isinstance(parts, Mapping) else {}
-    )
-    table = markdown_table(
-        [
-            Column("component", list(entries)),
-            Column("energy", [_component_energy(part) for part in entries.values()]),
-            Column("method", [str(part.get("method") or formats.NOT_MEASURED) for part in entries.values()]),
-            Column("how", [str(part.get("detail") or "") for part in entries.values()]),
-        ]
-    )
-    caveat = (
-        "Bands are bounds by engineering judgement, not confidence intervals. Energy is that of the machine's parts: "
-        "losses of the power supply and the network, the making of the hardware and the pre-training of the "
-        "checkpoint are not in it."
-    )
-    return "\n\n".join(["## Energy and CO2e", words, *([table] if entries else []), caveat])
+    beside = [f"- {markdown_cell(name)}: {markdown_cell(said)}" for name, said in beside_lines(run).items()]
+    blocks = ["## Energy and CO2e", words, _phases(emissions), _components(emissions)]
+    blocks += ["Beside the total:\n\n" + "\n".join(beside)] if beside else []
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _phases(emissions: Mapping[str, Any]) -> str:
+    entries = _entries(emissions, "phases")
+    columns = [
+        Column("phase", list(entries)),
+        Column("energy", [formats.energy(as_number(part.get("energy_kwh"))) for part in entries.values()]),
+        Column("CO2e", [formats.grams(as_number(part.get("emissions_g"))) for part in entries.values()]),
+        Column("time", [formats.duration(as_number(part.get("duration_s"))) for part in entries.values()]),
+    ]
+    return markdown_table(columns) if entries else ""
+
+
+def _components(emissions: Mapping[str, Any]) -> str:
+    entries = _entries(emissions, "components")
+    columns = [
+        Column("component", list(entries)),
+        Column("energy", [_component_energy(part) for part in entries.values()]),
+        Column("method", [str(part.get("method") or formats.NOT_MEASURED) for part in entries.values()]),
+        Column("how", [str(part.get("detail") or "") for part in entries.values()]),
+    ]
+    return markdown_table(columns) if entries else ""
+
+
+def _entries(emissions: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]:
+    return {key: part for key, part in _section(emissions, name).items() if isinstance(part, Mapping)}
+
+
+def _section(section: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = section.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _component_energy(part: Mapping[str, Any]) -> str:
@@ -233,9 +177,33 @@ def _component_energy(part: Mapping[str, Any]) -> str:
     return formats.energy_with_band(*(as_number(part.get(name)) for name in names))
 
 
+def _limits(run: Run) -> str:
+    """Say what the figures above do not show; every sentence holds for this run."""
+    longest, split = as_number(run.dataset.get("max_length")), run.main_metric.get("split")
+    intensity, complete = _section(run.emissions, "carbon_intensity"), run.emissions.get("complete")
+    limits = [
+        "The scores hold for data like the above; other data, and bias against groups of people, were not tested.",
+        "The validation rows also chose the model, so their score flatters." if split == "validation" else "",
+        f"Inputs are cut after {longest:,.0f} tokens." if longest is not None else "",
+    ]
+    if not languages(run):
+        limits.append("Its languages are those of the checkpoint and the data; nobody stated them.")
+    if run.energy_kwh() is not None:
+        limits += [
+            "Energy is that of processor, GPUs and memory of the whole machine. Losses of the power supply and the "
+            "network, the making of the hardware and the pre-training of the checkpoint are not in it. Bands are "
+            "bounds by engineering judgement, not confidence intervals.",
+            "Part of the hardware gave no reading: energy and CO2e are lower bounds." if complete is not True else "",
+            "The place of the machine is not known: CO2e is for the world average of the grids."
+            if intensity.get("known_from") == "assumed"
+            else "",
+        ]
+    return "\n".join(["## Limits", "", *(f"- {limit}" for limit in limits if limit)])
+
+
 def _usage(run: Run) -> str:
-    hub = run.recipe.get("hub")
-    pushed = hub.get("hub_model_id") if isinstance(hub, Mapping) and hub.get("push_to_hub") else None
+    hub = _section(run.recipe, "hub")
+    pushed = hub.get("hub_model_id") if hub.get("push_to_hub") else None
     name = pushed if isinstance(pushed, str) and re.fullmatch(r"[\w./-]+", pushed) else "path/to/this/folder"
     options = {"multi_label_classification": ", top_k=None", "regression": ', function_to_apply="none"'}
     extra = options.get(str(run.dataset.get("problem_type")), "")

@@ -19,10 +19,11 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }  # fmt: skip
 EMISSIONS_NAMES = (
     "energy_kwh", "emissions_g", "duration_s", "energy_kwh_low", "energy_kwh_high", "emissions_g_low",
-    "emissions_g_high", "repeated_work_kwh", "repeated_ranked_kwh", "tracking_overhead_s", "wh_per_1000_predictions",
+    "emissions_g_high", "repeated_work_kwh", "repeated_ranked_kwh", "tracking_overhead_s", "tracking_overhead_percent",
+    "wh_per_1000_predictions", "water_l", "embodied_g", "sci_g_per_run",
 )  # fmt: skip
 # A run with unread hardware knows these only from below.
-_LOWER_BOUNDS = ("energy_kwh", "emissions_g", "wh_per_1000_predictions")
+_LOWER_BOUNDS = ("energy_kwh", "emissions_g", "wh_per_1000_predictions", "water_l", "sci_g_per_run")
 _CONDITION = re.compile(r"\s*([A-Za-z_][\w.-]*?)\s*(>=|<=|==|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 

@@ -68,8 +68,13 @@ def _cost_lines(run: Run) -> list[str]:
     return [
         f"energy  {_energy_words(run)}",
         f"CO2e    {_carbon_words(run)}",
-        f"time    {formats.duration(run.duration_s())}",
+        f"time    {formats.duration(run.duration_s())}{_overhead_words(run)}",
     ]
+
+
+def _overhead_words(run: Run) -> str:
+    percent = as_number(run.emissions.get("tracking_overhead_percent"))
+    return f", {formats.significant(percent, 2)} % of it for measuring" if percent is not None and percent > 0.5 else ""
 
 
 def _energy_words(run: Run) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.runs import formats
+from finetune.runs.beside import beside_lines
 from finetune.runs.differences import flatten
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.report import BASELINE_WORDS, closing_panel, intensity_source, intensity_words
@@ -19,6 +20,7 @@ def show_text(run: Run, width: int, timeline: bool = False) -> str:
         _scores(run),
         _phases(run),
         _components(run, width),
+        _beside(run),
         "\n".join(f"note: {note}" for note in _notes(run)),
         _timeline(run) if timeline else "",
     ]
@@ -36,15 +38,17 @@ def _facts(run: Run) -> list[str]:
         "data": _data(run.dataset),
         "lengths": _lengths(run.dataset),
         "training": _training(run.training),
-        "grid": _grid(run.emissions.get("carbon_intensity")),
+        "grid": _grid(run.emissions),
         "tags": ", ".join(run.tags),
     }
     return [f"{name:<10}{one_line(value)}" for name, value in facts.items() if value]
 
 
-def _grid(intensity: Any) -> str:
+def _grid(emissions: Mapping[str, Any]) -> str:
+    intensity, pue = emissions.get("carbon_intensity"), as_number(emissions.get("pue"))
     source = intensity_source(intensity)
-    return f"{intensity_words(intensity)}; {source}" if source else ""
+    factor = f"; PUE {pue:g}" if pue is not None and pue != 1 else ""
+    return f"{intensity_words(intensity)}; {source}{factor}" if source else ""
 
 
 def _model(model: Mapping[str, Any]) -> str:
@@ -158,6 +162,11 @@ def _components(run: Run, width: int) -> str:
         Column("how", [shorten(str(entry.get("detail") or ""), max(20, width - 52)) for entry in entries.values()]),
     ]
     return text_table(columns)
+
+
+def _beside(run: Run) -> str:
+    lines = [f"{name:<10}{one_line(words)}" for name, words in beside_lines(run).items()]
+    return "\n".join(["Beside the total:", *lines]) if lines else ""
 
 
 def _component_cell(entry: Mapping[str, Any], factor: float) -> str:

@@ -11,7 +11,7 @@ from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
 from finetune.models.adapters import ADAPTER_FOLDER, has_adapters, merge_adapters, merged_weights, save_adapter
 from finetune.models.fast.vocabulary import whole_vocabulary
-from finetune.runs.card import public_name
+from finetune.runs.card_metadata import public_name
 from finetune.runs.files import make_readable, whole_folder, write_atomically
 from finetune.tasks import LabelScheme, greater_is_better
 from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split

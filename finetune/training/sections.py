@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from finetune.training.origins import stated_in_card
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
 
@@ -33,6 +34,7 @@ def model_section(prepared: Prepared) -> dict[str, Any]:
         "init": prepared.recipe.model.init,
         "parameters": parameters,
         "trainable_parameters": trainable,
+        **stated_in_card(prepared.checkpoint.source, prepared.checkpoint.revision, "model"),
     }
 
 
@@ -52,6 +54,7 @@ def dataset_section(prepared: Prepared) -> dict[str, Any]:
         "label_names": list(labels.names),
         "problem_type": labels.problem_type,
         "columns": data.columns,
+        **stated_in_card(prepared.recipe.dataset.path, data.revision, "dataset"),
     }
 
 

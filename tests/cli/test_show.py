@@ -13,6 +13,8 @@ from tests.cli.golden import assert_golden
         ("show_interrupted.txt", ["1e1e1e"]),
         ("show_failed.txt", ["0f0f0f", "--timeline"]),
         ("show_gpu_unread.txt", ["77aa77"]),
+        ("show_target.txt", ["quickstart", "--target", "accuracy=0.8"]),
+        ("show_unknown_target.txt", ["quickstart", "--target", "acuracy=0.8"]),
         ("show_ambiguous.txt", ["sst2"]),
         ("show_misspelt.txt", ["quikstart"]),
     ],
@@ -25,3 +27,15 @@ def test_show_json_is_the_record(on_stored_runs):
     code, out, err = on_stored_runs("show", "a1b2c3", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(Path("stored_runs/quickstart-20260901T120000Z-a1b2c3/run.json").read_text())
+
+
+def test_show_json_with_a_target_adds_where_it_was_reached(on_stored_runs):
+    code, out, _ = on_stored_runs("show", "a1b2c3", "--json", "--target", "accuracy=0.8")
+    assert code == 0
+    assert json.loads(out)["energy_to_target"]["reached"]["energy_kwh"] == [6.187e-05, 0.00012374]
+
+
+def test_show_refuses_a_target_that_is_none(on_stored_runs):
+    code, out, err = on_stored_runs("show", "a1b2c3", "--target", "accuracy>0.8")
+    assert (code, out) == (2, "")
+    assert "accuracy=0.8" in err

@@ -35,6 +35,10 @@ class Settings:
     carbon_intensity_g_per_kwh: float | None = None
     measure_power_secs: float = 5.0
     pue: float = 1.0
+    wue: float | None = None
+    embodied_kg: float | None = None
+    embodied_lifetime_h: float | None = None
+    embodied_share: float = 1.0
     cpu_tdp_w: float | None = None
 
 

@@ -304,6 +304,17 @@ def test_fact_region_tables_have_the_shape_we_read(country, regions):
     assert all(1 < row.g_per_kwh < 1500 for row in found if row.name != "prince edward island")
 
 
+def test_fact_cloud_table_has_google_cloud_only_and_names_no_year():
+    found = tables.cloud_regions()
+    assert len(found) == 40
+    assert {name.partition(":")[0] for name in found} == {"gcp"}
+    countries = tables.country_intensities()
+    assert all(country in countries and 1 < row.g_per_kwh < 1500 for country, row in found.values())
+    assert "year" not in tables._text("cloud/impact.csv").splitlines()[0]
+    # A release with newer figures must get its year: these two are Google's for 2023 (2024: 412.72 and 39.32).
+    assert (found["gcp:us-central1"][1].g_per_kwh, found["gcp:europe-north1"][1].g_per_kwh) == (430, 46)
+
+
 def test_fact_our_region_figures_are_codecarbons(make_tracker):
     from codecarbon.core.emissions import Emissions
     from codecarbon.core.units import Energy

@@ -175,3 +175,63 @@ def test_intensity_is_read_without_heavy_imports():
         "if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line", "environment", "location", "known_from"),
+    [
+        ({"region": "gcp:europe-west1"}, {}, {}, "BEL/gcp:europe-west1", "recipe"),
+        ({"region": "GCP:Europe-West1"}, {}, {}, "BEL/gcp:europe-west1", "recipe"),
+        ({"country_iso_code": "BEL", "region": "gcp:europe-west1"}, {}, {}, "BEL/gcp:europe-west1", "recipe"),
+        ({"region": "gcp:europe-west1"}, {}, {"FINETUNE_COUNTRY": "BRA"}, "BEL/gcp:europe-west1", "recipe"),
+        # A loader may have filled the recipe's country from the environment already.
+        ({"country_iso_code": "BRA", "region": "gcp:europe-west1"}, {}, {"FINETUNE_COUNTRY": "BRA"},
+         "BEL/gcp:europe-west1", "recipe"),
+        ({"country_iso_code": "FRA"}, {"region": "gcp:us-central1"}, {}, "USA/gcp:us-central1", "command line"),
+        ({}, {"country": "BRA", "region": "gcp:southamerica-east1"}, {}, "BRA/gcp:southamerica-east1", "command line"),
+        ({}, {}, {"FINETUNE_REGION": "gcp:europe-west9"}, "FRA/gcp:europe-west9", "environment"),
+        ({"region": "gcp:europe-west9"}, {}, {"FINETUNE_REGION": "gcp:europe-west9"}, "FRA/gcp:europe-west9",
+         "environment"),
+        ({}, {"region": "gcp:me-central1"}, {}, "QAT/gcp:me-central1", "command line"),
+    ],
+)  # fmt: skip
+def test_intensity_of_a_cloud_region(settings, recipe, line, environment, location, known_from):
+    found = resolve(settings(**recipe), line.get("country"), line.get("region"), **environment)
+    assert (found.location, found.known_from) == (location, known_from)
+    assert (found.year, found.scope) == (2023, "operational")
+    assert "Google" in found.source
+    assert found.g_per_kwh == tables.cloud_regions()[location.partition("/")[2]][1].g_per_kwh > 0
+
+
+@pytest.mark.parametrize(
+    ("region", "country", "said"),
+    [
+        ("aws:eu-west-1", None, "Google Cloud (gcp:) and of no other cloud"),
+        ("azure:westeurope", None, "Give the country in which the region lies"),
+        ("gcp:europe-wset1", None, "Did you mean gcp:europe-west1?"),
+        ("gcp:", None, "Known regions: gcp:africa-south1"),
+        ("gcp:europe-west1", "FRA", "lies in BEL, and FRA is given"),
+    ],
+)
+def test_intensity_refuses_a_cloud_region_it_does_not_have(settings, region, country, said):
+    with pytest.raises(FinetuneError) as refused:
+        resolve(settings(), country, region)
+    assert said in refused.value.message + refused.value.hint
+    if country is None:
+        assert "carbon_intensity_g_per_kwh" in refused.value.hint
+
+
+def test_intensity_of_a_country_on_the_command_line_leaves_the_recipes_cloud_region_aside(settings):
+    assert resolve(settings(region="gcp:europe-west1"), "FRA").location == "FRA"
+
+
+def test_intensity_of_ones_own_figure_needs_no_cloud_region_to_be_known(settings):
+    found = resolve(settings(region="aws:eu-west-1", carbon_intensity_g_per_kwh=300.0))
+    assert (found.g_per_kwh, found.known_from) == (300.0, "recipe")
+
+
+def test_grid_intensity_takes_cloud_regions():
+    assert grid_intensity("gcp:europe-west1") == grid_intensity("BEL/gcp:europe-west1")
+    assert grid_intensity("gcp:europe-west1").g_per_kwh == 122
+    with pytest.raises(FinetuneError, match="lies in BEL"):
+        grid_intensity("FRA/gcp:europe-west1")

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -5,7 +6,8 @@ import pytest
 import yaml
 from huggingface_hub.utils.endpoint_helpers import _is_emission_within_threshold
 
-from finetune.runs.card import card_metadata, hub_id, model_card
+from finetune.runs.card import model_card
+from finetune.runs.card_metadata import card_metadata, hub_id
 from finetune.runs.record import read_run
 from tests.runs.builders import QUICKSTART, SCRATCH, STORED, make_emissions, make_run
 
@@ -53,9 +55,80 @@ def test_card_metadata_loads_in_the_hubs_own_class():
 
     card = ModelCard(model_card(read_run(QUICKSTART)))
     results = card.data.eval_results
-    assert {(result.metric_type, result.dataset_split) for result in results} == {
-        (metric, split) for metric in ("accuracy", "f1_macro") for split in ("validation", "test")
+    assert {(result.metric_type, result.metric_name, result.dataset_split) for result in results} == {
+        (*metric, split)
+        for metric in (("accuracy", "accuracy"), ("f1", "f1 macro"))
+        for split in ("validation", "test")
     }
+    assert {str(result.metric_args) for result in results} == {"None", "{'average': 'macro'}"}
+
+
+@pytest.mark.parametrize("stored", [SST2, QUICKSTART, SCRATCH], ids=lambda path: path.name)
+def test_card_goes_round_through_the_hubs_own_classes(stored):
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    written = model_card(read_run(stored))
+    card = ModelCard(written, ignore_metadata_errors=False)
+    assert isinstance(card.data, ModelCardData)
+    assert all(isinstance(result, EvalResult) for result in card.data.eval_results)
+    again = ModelCard(str(card))
+    assert again.data.to_dict() == card.data.to_dict() == head(written)
+    co2 = again.data.to_dict()["co2_eq_emissions"]
+    assert set(co2) == {"emissions", "source", "training_type", "geographical_location", "hardware_used"}
+    grams = re.search(r"\d+\.\d+|\d+", str(co2["emissions"]))[0]  # what the Hub's filter reads
+    assert float(grams) == pytest.approx(read_run(stored).emissions_g(), rel=1e-5)
+
+
+def test_card_licence_and_language_are_the_recipes_else_those_of_the_cards():
+    run = read_run(SST2)
+    model = {**run.model, "license": "apache-2.0", "language": ["en", "pt"]}
+    dataset = {**run.dataset, "license": "cc-by-4.0", "language": ["en"]}
+    found = card_metadata(replace(run, model=model, dataset=dataset))
+    assert (found["license"], found["language"]) == ("apache-2.0", ["en"])
+    found = card_metadata(replace(run, model=model))
+    assert (found["license"], found["language"]) == ("apache-2.0", ["en", "pt"])
+    stated = {**run.recipe, "hub": {"license": "mit", "language": "pt"}}
+    found = card_metadata(replace(run, model=model, dataset=dataset, recipe=stated))
+    assert (found["license"], found["language"]) == ("mit", ["pt"])
+    assert not {"license", "language"} & set(card_metadata(run))
+    assert "nobody stated them" in model_card(run)
+    assert "Languages: en, pt." in model_card(replace(run, model=model))
+    assert "Licence of the data, by its own card: cc-by-4.0." in model_card(replace(run, dataset=dataset))
+
+
+def test_card_of_random_weights_names_no_base_model_and_takes_no_licence_from_one():
+    run = read_run(SST2)
+    model = {**run.model, "license": "apache-2.0", "language": ["en"]}
+    assert card_metadata(replace(run, model=model))["base_model_relation"] == "finetune"
+    scratch = card_metadata(replace(run, model={**model, "init": "scratch"}))
+    assert not {"base_model", "base_model_relation", "license", "language"} & set(scratch)
+
+
+def test_card_prose_has_training_phases_and_what_stands_beside_the_total():
+    run = read_run(QUICKSTART)
+    card = model_card(run)
+    for words in (
+        "## Training",
+        "152 steps",
+        "num\\_train\\_epochs 4, learning\\_rate 0.0001",
+        "| train | 0.238 Wh | 0.0234 g | 31 s |",
+        "- measuring: took 0.31 s",
+        "- answers: 0.0231 Wh for 1,000 predictions",
+        "## Limits",
+        "- Inputs are cut after 128 tokens.",
+    ):
+        assert words in card
+    assert "flatters" not in card
+    validation = replace(run, main_metric={**run.main_metric, "split": "validation"})
+    assert "their score flatters" in model_card(validation)
+
+
+def test_card_limits_say_what_is_assumed_and_what_was_not_read():
+    unread = model_card(read_run(STORED / "sst2-20260903T100000Z-77aa77"))
+    assert "energy and CO2e are lower bounds" in unread
+    assert "world average of the grids" in unread
+    assert "lower bounds" not in model_card(read_run(QUICKSTART))
+    assert "Bands" not in model_card(make_run(emissions={"energy_kwh": None}))
 
 
 def test_card_names_no_base_model_that_is_not_on_the_hub():

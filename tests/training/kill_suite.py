@@ -2,7 +2,8 @@
 
 A parent that has imported everything forks the lives of runs, so that a life costs about a second; every tenth is a
 process of its own. A run is killed and resumed until it comes to its end, and must then equal the run that nothing
-disturbed. After every kill its folder must be readable and hold no damaged checkpoint.
+disturbed. After every kill its folder must be readable and hold no damaged checkpoint, and the energy of all lives
+must be counted.
 """
 
 from __future__ import annotations
@@ -190,6 +191,51 @@ def check_after_kill(runs: Path) -> Path | None:
     return directory
 
 
+def check_energy(directory: Path, counted_uj: int) -> int:
+    """The energy of all lives is counted, what was counted once stays, repeated work has its line; return the total."""
+    total_uj, repeated_uj = energy_of_journal(directory)
+    emissions = json.loads(command("show", directory, "--json"))["emissions"]
+    if not total_uj:
+        return 0
+    assert total_uj >= counted_uj, (directory, total_uj, counted_uj)
+    for published, microjoules in (("energy_kwh", total_uj), ("repeated_work_kwh", repeated_uj)):
+        assert abs(emissions[published] * 3.6e12 - microjoules) < 2, (directory, published, microjoules)
+    for parts in (emissions["segments"], emissions["phases"].values(), emissions["components"].values()):
+        summed = sum(part["energy_kwh"] or 0 for part in parts)
+        assert abs(summed - emissions["energy_kwh"]) <= 1e-9 * emissions["energy_kwh"], (directory, summed)
+    return total_uj
+
+
+def energy_of_journal(directory: Path) -> tuple[int, int]:
+    """Return total and repeated microjoules, reckoned apart from the ledger.
+
+    On the axis of all that was spent, a life that goes on from a checkpoint wastes the stretch between the two.
+    """
+    cells: dict[int, dict[tuple[str, str], int]] = {}
+    marks: dict[int, int] = {}
+    path = directory / "energy.jsonl"
+    for raw in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            line = json.loads(raw)
+        except ValueError:  # torn by a kill
+            continue
+        own = cells.setdefault(line["segment"], {})
+        if line["kind"] == "segment" and line["resumed_from_uj"] is not None:
+            marks[line["segment"]] = line["resumed_from_uj"].get("0", 0)
+        for phase, parts in line.get("microjoules", {}).items():
+            own |= {(phase, name): max(energy, own.get((phase, name), 0)) for name, energy in parts.items()}
+    spent, wasted = 0, []
+    for segment in sorted(cells):
+        if segment in marks:
+            wasted.append((marks[segment], spent))
+        spent += sum(cells[segment].values())
+    repeated, reached = 0, 0
+    for start, end in sorted(wasted):
+        repeated += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return spent, repeated
+
+
 def outcome(directory: Path) -> tuple:
     """Return what a run computed: its log without the clock, the digest of its weights and predictions, its scores."""
     files = [directory / "model" / "model.safetensors", *sorted(directory.glob("predictions-*.jsonl"))]
@@ -225,7 +271,7 @@ def random_kills(kills: int, folder: Path, seed: int = 11) -> dict[str, int]:
     seen = {"kills": 0, "before the record": 0, "after a checkpoint": 0, "while resuming": 0, "fresh": 0, "runs": 0}
     while seen["kills"] < kills:
         runs = folder / f"runs-{seen['runs']}"
-        directory, killed = None, 0
+        directory, killed, counted_uj = None, 0, 0
         while True:
             goal = ["run", "--resume", str(directory)] if directory else ["run", str(recipe), f"output_dir={runs}"]
             said = folder / f"{runs.name}.txt"
@@ -242,6 +288,7 @@ def random_kills(kills: int, folder: Path, seed: int = 11) -> dict[str, int]:
             killed, seen["kills"] = killed + 1, seen["kills"] + 1
             seen["while resuming"] += directory is not None
             directory = check_after_kill(runs)
+            counted_uj = check_energy(directory, counted_uj) if directory is not None else 0
             if directory is None:
                 seen["before the record"] += 1
                 shutil.rmtree(runs, ignore_errors=True)
@@ -251,6 +298,7 @@ def random_kills(kills: int, folder: Path, seed: int = 11) -> dict[str, int]:
                 seen["after a checkpoint"] += find_checkpoint(directory, needs_best=True).checkpoint is not None
         [directory] = runs.iterdir()
         check_after_kill(runs)
+        check_energy(directory, counted_uj)
         check_whole(directory, expected)
         seen["runs"] += 1
         shutil.rmtree(runs)
@@ -277,6 +325,7 @@ def kills_at_every_operation(folder: Path, first: int = 1, stride: int = 1) -> i
             assert code == 0, said.read_text()
         if directory is not None:
             check_after_kill(runs)
+            check_energy(directory, 0)
             check_whole(directory, expected)
         shutil.rmtree(runs, ignore_errors=True)
         count += stride

@@ -68,6 +68,16 @@ def test_run_writes_what_the_contract_promises(toy_recipe, finetune, only_run):
     emissions = run["emissions"]
     assert emissions["energy_kwh"] > 0
     assert emissions["wh_per_1000_predictions"] > 0
+    inference, test_rows = emissions["inference"], run["dataset"]["rows"]["test"]
+    # Half a minute, or three passes where they take less.
+    assert inference["rows"] == 3 * test_rows or inference["duration_s"] >= 30
+    assert (inference["split"], inference["batch_size"] > 0, inference["mean_length_tokens"] > 1) == (
+        "test",
+        True,
+        True,
+    )
+    assert emissions["sci_g_per_run"] is None
+    assert emissions["tracking_overhead_percent"] > 0
     assert sum(phase["energy_kwh"] for phase in emissions["phases"].values()) == pytest.approx(emissions["energy_kwh"])
     assert {"load", "preprocess", "baseline", "train", "evaluate", "save"} <= set(emissions["phases"])
     assert [point["step"] for point in run["timeline"]] == [8, 16]
