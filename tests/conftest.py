@@ -41,6 +41,12 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("FINETUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def own_host_folder(tmp_path_factory, monkeypatch):
+    """Keep runs of tests and other runs of this machine from meeting."""
+    monkeypatch.setenv("FINETUNE_HOST_FOLDER", str(tmp_path_factory.mktemp("host")))
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
     """Return a function that makes the checkpoint of a family once: checkpoints("bert"), dropout as wanted."""

@@ -11,7 +11,11 @@ def list_(
         Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
     ] = Path("runs"),
     total: Annotated[
-        bool, typer.Option("--total", help="Add up the energy of all runs, failed and interrupted ones too.")
+        bool,
+        typer.Option(
+            "--total",
+            help="Add up the energy of all runs, failed ones too; each second of a machine counts once.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print {runs, notes, total} for programs.")] = False,
 ) -> None:
@@ -25,7 +29,8 @@ def list_(
     import shutil
 
     from finetune.runs.record import list_runs, run_to_json
-    from finetune.runs.report import list_table, total_energy, total_lines
+    from finetune.runs.report import list_table
+    from finetune.runs.total import total_energy, total_lines
 
     runs, notes = list_runs(output_dir)
     if as_json:

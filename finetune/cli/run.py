@@ -43,6 +43,15 @@ def run(
     region: Annotated[
         str | None, typer.Option(help="State or province of that country, or gcp:REGION of Google Cloud.")
     ] = None,
+    idle_baseline: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Let the machine rest so long before the run begins, and tell what the run used above that; "
+            "not part of its energy. Not done unless asked for; 30 is enough.",
+        ),
+    ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
     ] = None,
@@ -66,11 +75,14 @@ def run(
         from finetune.training.launch import launch
 
         options = {"resume": resume, "smoke": smoke, "country": country, "region": region, "output-dir": output_dir}
-        raise typer.Exit(launch(arguments or [], options | {"json": as_json}, num_processes or 1))
+        more = {"idle-baseline": idle_baseline, "json": as_json}
+        raise typer.Exit(launch(arguments or [], {**options, **more}, num_processes or 1))
     quiet_libraries()  # torch reads one of its settings when it is imported
     from finetune.training.start import Request, start
 
-    result = start(Request(arguments or [], resume, dry_run, smoke, country, region, output_dir, num_processes))
+    words = arguments or []
+    request = Request(words, resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline)
+    result = start(request)
     code = result.print(as_json)
     if code:
         raise typer.Exit(code)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.doctor.check import FAIL, OK, WARN, Check
+from finetune.emissions.host import is_virtual_machine
 from finetune.emissions.intensity import COUNTRY_VARIABLE, REGION_VARIABLE, resolve_intensity, system_time_zone
 from finetune.errors import FinetuneError
 from finetune.recipe.emissions_keys import Emissions
@@ -58,7 +59,7 @@ def counter_remedy(root: Path = Path("/")) -> str:
         return f"sudo chmod -R a+r /{_COUNTERS}/*   (until the next start; in a container: on its host)"
     if not (root / "proc").is_dir():
         return _TDP_HINT
-    if _is_virtual_machine(root):
+    if is_virtual_machine(root):
         return f"A virtual machine has no energy counter. Run on the bare machine, or {_TDP_HINT}"
     if any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv")):
         # Container runtimes hide the counters since GHSA-jq35-85cj-fj4p, whatever is mounted.
@@ -68,14 +69,6 @@ def counter_remedy(root: Path = Path("/")) -> str:
             f"sudo chmod -R a+r /{_COUNTERS}/*"
         )
     return f"sudo modprobe intel_rapl_msr && sudo chmod -R a+r /{_COUNTERS}/*; where there is no counter, {_TDP_HINT}"
-
-
-def _is_virtual_machine(root: Path) -> bool:
-    try:
-        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    return any("hypervisor" in line.split() for line in lines if line.startswith("flags"))
 
 
 def check_place(country: str | None, environment: Mapping[str, str], root: Path = Path("/")) -> Check:

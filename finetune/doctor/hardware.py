@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.doctor.check import FAIL, OK, WARN, Check
-from finetune.emissions.allocation import has_nvidia_driver, memory_limit_bytes
+from finetune.emissions.allocation import memory_limit_bytes
+from finetune.emissions.gpus import has_nvidia_driver
 from finetune.runs.formats import file_size
 
 # The quickstart fits into 1 GB; a base model (110 M parameters) with Adam takes 1.8 GB and its activations.

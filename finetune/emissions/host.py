@@ -12,6 +12,15 @@ def node_rank(environment: Mapping[str, str]) -> int:
     return 0
 
 
+def is_virtual_machine(root: Path = Path("/")) -> bool:
+    """Tell whether this machine is one inside another: the processor it names is its host's, or invented."""
+    try:
+        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    return any("hypervisor" in line.split() for line in lines if line.startswith("flags"))
+
+
 def boot_id() -> str | None:
     """Return what tells this boot of this machine from every other, or None where the system has no such number."""
     try:

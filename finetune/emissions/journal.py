@@ -18,7 +18,7 @@ from typing import Any
 from finetune.emissions.beside import Embodied
 from finetune.emissions.components import Component
 from finetune.emissions.intensity import Intensity
-from finetune.emissions.ledger import Life
+from finetune.emissions.ledger import Life, without_idle
 
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"energy(-\d+)?\.jsonl")
@@ -81,19 +81,15 @@ class Journal:
         )
 
     def tick(self, life: Life, phases: Iterable[str], at: str, *, sync: bool) -> None:
-        """Write the cumulative energy and time of the phases that changed since the last line."""
+        """Write the cumulative energy and time of the phases (or of IDLE) that changed since the last line."""
         self._write(
             {
                 "kind": "tick",
                 "segment": life.segment,
                 "at": at,
-                "microjoules": {
-                    phase: {name: energy for (name, of_phase), energy in life.microjoules.items() if of_phase == phase}
-                    for phase in sorted(phases)
-                },
-                "microseconds": {phase: life.microseconds.get(phase, 0) for phase in sorted(phases)},
-                "missing": dict(life.missing),
-                "overhead_s": round(life.overhead_s, 6),
+                "microjoules": {phase: life.by_component(phase) for phase in sorted(phases)},
+                "microseconds": {phase: life.microseconds_of(phase) for phase in sorted(phases)},
+                **_state(life),
             },
             sync=sync,
         )
@@ -106,8 +102,7 @@ class Journal:
                 "segment": life.segment,
                 "at": at,
                 "reason": life.reason_ended,
-                "missing": dict(life.missing),
-                "overhead_s": round(life.overhead_s, 6),
+                **_state(life),
                 "notes": list(life.notes),
             },
             sync=True,
@@ -142,6 +137,14 @@ class Journal:
             self._handle = None
 
 
+def _state(life: Life) -> dict[str, Any]:
+    return {
+        "missing": dict(life.missing),
+        "overhead_s": round(life.overhead_s, 6),
+        "shared_with": None if life.shared_with is None else list(life.shared_with),
+    }
+
+
 def read_journal(run_directory: Path) -> tuple[Life, ...]:
     """Return the table of a run over all segments and nodes, from whatever its journals hold.
 
@@ -167,7 +170,7 @@ class _Open:
     def closed(self) -> Life:
         lost = f"{self.torn} damaged line(s) in the energy journal of segment {self.life.segment} were left out"
         notes = (*self.life.notes, lost) if self.torn else self.life.notes
-        return replace(self.life, microjoules=self.microjoules, microseconds=self.microseconds, notes=notes)
+        return replace(self.life, **without_idle(self.microjoules, self.microseconds), notes=notes)
 
 
 def _read_node(path: Path) -> list[Life]:
@@ -207,12 +210,17 @@ def _marks(written: Any) -> dict[int, int] | None:
 
 def _apply(segment: _Open, line: dict[str, Any]) -> None:
     if line["kind"] == "components":
-        parts = tuple(Component(**part) for part in line["components"])
+        parts = tuple(Component(**{**part, "hardware": tuple(part.get("hardware", ()))}) for part in line["components"])
         segment.life = replace(segment.life, components=parts, tool=line["tool"], start_up_s=line["start_up_s"])
         return
-    shared = {"missing": line["missing"], "overhead_s": line["overhead_s"]}
+    met = line.get("shared_with")  # the first journals did not look
+    state = {
+        "missing": line["missing"],
+        "overhead_s": line["overhead_s"],
+        "shared_with": segment.life.shared_with if met is None else tuple(met),
+    }
     if line["kind"] == "end":
-        segment.life = replace(segment.life, **shared, reason_ended=line["reason"], notes=tuple(line["notes"]))
+        segment.life = replace(segment.life, **state, reason_ended=line["reason"], notes=tuple(line["notes"]))
         return
     # Two threads write: a line may overtake an older one, but cumulative values only grow.
     energies = {(name, phase): energy for phase, parts in line["microjoules"].items() for name, energy in parts.items()}
@@ -220,4 +228,4 @@ def _apply(segment: _Open, line: dict[str, Any]) -> None:
         segment.microjoules[cell] = max(energy, segment.microjoules.get(cell, 0))
     for phase, time_us in line["microseconds"].items():
         segment.microseconds[phase] = max(time_us, segment.microseconds.get(phase, 0))
-    segment.life = replace(segment.life, **shared)
+    segment.life = replace(segment.life, **state)

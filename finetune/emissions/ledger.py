@@ -13,11 +13,15 @@ from typing import Any
 
 from finetune.emissions.beside import Embodied, embodied_g, sci_g_per_run, water_l
 from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component
+from finetune.emissions.idle import idle_section
 from finetune.emissions.intensity import Intensity
+from finetune.emissions.occupancy import lives_section
 
 PHASES = ("load", "preprocess", "baseline", "train", "evaluate", "audit", "save", "other")
 RANKED_PHASES = ("train", "evaluate", "save")
 """What runs are ranked by: baselines, audits and the loading and caching of data would contaminate a ranking."""
+IDLE = "idle"
+"""The stretch before a life in which the machine rests: kept apart from the table, no phase of the run."""
 MICROSECONDS_PER_S = 1_000_000
 
 
@@ -28,6 +32,8 @@ class Life:
     `microjoules` maps (component, phase) to energy, `microseconds` a phase to its time. `missing` maps a component
     whose readings failed to the reason: its energy is a lower bound. `resumed_from_uj` is what each node had spent when
     the checkpoint was written that this segment goes on from; a node that is not in it had spent nothing.
+    `shared_with` are the other runs that metered the same hardware, None when nobody looked. `idle_microjoules` (by
+    component) and `idle_microseconds` are the idle baseline, which is in none of the sums.
     """
 
     segment: int
@@ -49,6 +55,29 @@ class Life:
     reason_ended: str | None = None
     tool: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    shared_with: tuple[str, ...] | None = None
+    idle_microjoules: Mapping[str, int] = field(default_factory=dict)
+    idle_microseconds: int = 0
+
+    def by_component(self, phase: str) -> dict[str, int]:
+        """Return the energy of a phase, or of IDLE, by component."""
+        if phase == IDLE:
+            return dict(self.idle_microjoules)
+        return {name: energy for (name, of_phase), energy in self.microjoules.items() if of_phase == phase}
+
+    def microseconds_of(self, phase: str) -> int:
+        """Return the time of a phase, or of IDLE."""
+        return self.idle_microseconds if phase == IDLE else self.microseconds.get(phase, 0)
+
+
+def without_idle(microjoules: Mapping[tuple[str, str], int], microseconds: Mapping[str, int]) -> dict[str, Any]:
+    """Return the fields of a Life that hold what was booked, with IDLE taken out of the table."""
+    return {
+        "microjoules": {cell: energy for cell, energy in microjoules.items() if cell[1] != IDLE},
+        "microseconds": {phase: time_us for phase, time_us in microseconds.items() if phase != IDLE},
+        "idle_microjoules": {name: energy for (name, phase), energy in microjoules.items() if phase == IDLE},
+        "idle_microseconds": microseconds.get(IDLE, 0),
+    }
 
 
 def total_microjoules(lives: Iterable[Life]) -> int:
@@ -152,7 +181,9 @@ def summarize(lives: Sequence[Life]) -> dict[str, Any]:
         ],
         "repeated_work_kwh": _kwh(repeated_microjoules(lives)) if is_measured(lives) else None,
         "repeated_ranked_kwh": _kwh(repeated_ranked_microjoules(lives)) if is_measured(lives) else None,
-        "shared_with": None,  # nobody looks for other runs on the host
+        "shared_with": _shared_with(lives),
+        "idle": idle_section(lives),
+        "lives": lives_section(lives),
         "tracking_overhead_s": math.fsum(life.overhead_s for life in lives),
         "tracking_overhead_percent": _overhead_percent(lives),
         "start_up_s": math.fsum(life.start_up_s for life in lives if life.node == 0),
@@ -161,6 +192,12 @@ def summarize(lives: Sequence[Life]) -> dict[str, Any]:
         "tool": _common([dict(life.tool) for life in lives], {}),
         "notes": list(dict.fromkeys(note for life in lives for note in life.notes)),
     }
+
+
+def _shared_with(lives: Sequence[Life]) -> list[str] | None:
+    """Return the runs that any life met; none only if every life looked."""
+    met = sorted({run_id for life in lives for run_id in life.shared_with or ()})
+    return met if met or (lives and all(life.shared_with is not None for life in lives)) else None
 
 
 def _kwh(microjoules: int) -> float:

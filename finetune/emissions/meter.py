@@ -14,6 +14,7 @@ from typing import Any
 from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component, unread
 from finetune.emissions.journal import Journal, timestamp
 from finetune.emissions.ledger import (
+    IDLE,
     PHASES,
     Life,
     emissions_g,
@@ -22,7 +23,9 @@ from finetune.emissions.ledger import (
     microjoules_by_node,
     summarize,
     total_microjoules,
+    without_idle,
 )
+from finetune.emissions.neighbours import Neighbours
 from finetune.emissions.source import PowerSource
 
 LONGEST_START_S = 60.0
@@ -87,14 +90,16 @@ class EnergyMeter:
         self._ready = threading.Event()
         self._stopping = threading.Event()
         self._closed = False
+        self._neighbours: Neighbours | None = None
         self._thread = threading.Thread(target=self._sample, name="finetune-energy", daemon=True)
 
-    def start(self, *, background: bool = False) -> "EnergyMeter":
-        """Start the source and the sampler.
+    def start(self, *, background: bool = False, neighbours: Neighbours | None = None) -> "EnergyMeter":
+        """Start the source and the sampler; `neighbours` are looked for from the first reading to the last.
 
         In the background the first call of `phase` returns at once, so that the source starts while data and model
         load; any later border waits for it. What the run spends before the source is ready is not counted.
         """
+        self._neighbours = neighbours
         if not background:
             self._begin()
         self._thread.start()
@@ -109,6 +114,15 @@ class EnergyMeter:
         if name not in PHASES:
             raise ValueError(f"{name}: a phase is one of {', '.join(PHASES)}")
         self._border(lambda: self._phases.append(name), wait=bool(self._phases))
+        try:
+            yield
+        finally:
+            self._border(self._phases.pop)
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Keep what is drawn inside apart, as the idle baseline of this life: it is in no sum of energy or time."""
+        self._border(lambda: self._phases.append(IDLE))
         try:
             yield
         finally:
@@ -146,6 +160,8 @@ class EnergyMeter:
         self._closed = True
         self._thread.join(max(self._patience_s, 1.0))
         self._flag_silence()
+        if self._neighbours is not None:
+            self._neighbours.leave()
         try:
             self._source.stop()
         except Exception as error:  # nothing that measures may fail a run
@@ -177,16 +193,22 @@ class EnergyMeter:
                 self._measure()
                 life, changed = self._snapshot(), self._take_changed()
             self._journal.tick(life, changed, timestamp(), sync=True)
+            if self._neighbours is not None:
+                self._neighbours.look()
             with self._lock:
                 self._overhead_s += time.thread_time() - began
 
     def _begin(self) -> None:
         """Start the source, take the baseline, and begin to count time."""
         components = self._start_source()
+        read = [part for part in components if part.method not in (None, "absent")]
+        if self._neighbours is not None:
+            self._neighbours.join(key for part in read for key in part.covers())
         with self._lock:
             baseline = self._read_source()
             self._last = {name: value for name, value in baseline.items() if value is not None}
             self._components = components
+            self._missing.update({part.name: part.lacks for part in read if part.lacks})
             self._measured_s = self._clock()
             self._life = replace(
                 self._life, tool=self._source.tool(), start_up_s=round(self._measured_s - self._opened_s, 6)
@@ -266,9 +288,9 @@ class EnergyMeter:
             self._life,
             components=self._components,
             missing={part.name: self._missing[part.name] for part in _expected(self._components, self._missing)},
-            microjoules=dict(self._microjoules),
-            microseconds=dict(self._microseconds),
+            **without_idle(self._microjoules, self._microseconds),
             overhead_s=self._overhead_s,
+            shared_with=None if self._neighbours is None else self._neighbours.met,
         )
 
     def _take_changed(self) -> set[str]:
@@ -291,8 +313,8 @@ class EnergyMeter:
                 f"the meter was held up: {self._longest_gap_s:.0f} s passed between two measurements "
                 f"({self._interval_s:g} s are meant)"
             )
-        if self._journal.problem is not None:
-            notes.append(self._journal.problem)
+        problems = (self._journal.problem, self._neighbours.problem if self._neighbours is not None else None)
+        notes += [problem for problem in problems if problem is not None]
         return tuple(dict.fromkeys(notes))
 
 
@@ -304,6 +326,11 @@ class NullMeter:
         """Do nothing; raises ValueError for a name that the record does not have."""
         if name not in PHASES:
             raise ValueError(f"{name}: a phase is one of {', '.join(PHASES)}")
+        yield
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Do nothing."""
         yield
 
     def mark(self) -> Reading:

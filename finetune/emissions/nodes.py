@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from finetune.emissions.journal import Journal, journal_path, read_journal, timestamp
-from finetune.emissions.ledger import Life, merge
+from finetune.emissions.ledger import IDLE, Life, merge
 
 
 class Copies:
@@ -36,6 +36,7 @@ class Copies:
             journal.open_segment(life, {"copied": True})
         if life.components and (known is None or known.components != life.components):
             journal.components(life)
-        journal.tick(life, life.microseconds, timestamp(), sync=True)
+        phases = [*life.microseconds, *([IDLE] if life.idle_microseconds else [])]
+        journal.tick(life, phases, timestamp(), sync=True)
         if life.reason_ended is not None:
             journal.end(life, timestamp())

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from finetune.emissions.allocation import Process
 from finetune.emissions.beside import Embodied
 from finetune.emissions.host import boot_id, node_rank
 from finetune.emissions.intensity import Intensity, Place, resolve_intensity
 from finetune.emissions.journal import Journal, journal_path, read_journal, timestamp
 from finetune.emissions.ledger import Life
 from finetune.emissions.meter import EnergyMeter
+from finetune.emissions.neighbours import Neighbours
 from finetune.emissions.source import PowerSource
 
 LONGEST_INTERVAL_S = 15.0  # a RAPL counter of 65 kJ wraps in 5 minutes at 200 W; codecarbon corrects one wrap only
@@ -53,14 +55,16 @@ class Settings(Place, Protocol):
 
 @dataclass(frozen=True)
 class Segment:
-    """Which life of the run begins.
+    """Which life of the run begins, and by which processes.
 
     `number` counts over all nodes; None: the one after those in the journals here. `resumed_from_uj` is
-    `Reading.nodes_uj` of the checkpoint that is resumed from.
+    `Reading.nodes_uj` of the checkpoint that is resumed from. `processes` are those of the run on this machine; none:
+    this one alone.
     """
 
     number: int | None = None
     resumed_from_uj: Mapping[int, int] | None = None
+    processes: tuple[Process, ...] = ()
 
 
 def next_segment(run_directory: Path) -> int:
@@ -106,9 +110,9 @@ def open_meter(
     )
     journal = Journal(journal_path(run_directory, node))
     journal.open_segment(life, {"run_id": run_id, "pid": os.getpid(), "measure_power_secs": interval_s})
-    source = source or _codecarbon(settings, run_directory, run_id, intensity)
+    source = source or _codecarbon(settings, run_directory, run_id, intensity, segment.processes)
     meter = EnergyMeter(source, journal, life, earlier=earlier, interval_s=interval_s, synchronize=synchronize)
-    return meter.start(background=True)
+    return meter.start(background=True, neighbours=Neighbours(run_id) if run_id else None)
 
 
 def _embodied(settings: Settings) -> Embodied | None:
@@ -117,8 +121,12 @@ def _embodied(settings: Settings) -> Embodied | None:
     return Embodied(settings.embodied_kg, settings.embodied_lifetime_h, settings.embodied_share)
 
 
-def _codecarbon(settings: Settings, run_directory: Path, run_id: str, intensity: Intensity) -> PowerSource:
+def _codecarbon(
+    settings: Settings, run_directory: Path, run_id: str, intensity: Intensity, processes: tuple[Process, ...]
+) -> PowerSource:
     from finetune.emissions.tracker import CodecarbonSource
 
     country = (intensity.location or "").partition("/")[0] or None
-    return CodecarbonSource(run_directory, run_id, intensity.g_per_kwh, country, settings.cpu_tdp_w)
+    return CodecarbonSource(
+        run_directory, run_id, intensity.g_per_kwh, country, settings.cpu_tdp_w, processes=processes
+    )

@@ -6,20 +6,26 @@ is listed, one fact a test, in tests/emissions/test_codecarbon_facts.py.
 
 import logging
 import os
-import threading
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune.emissions import allocation
+from finetune.emissions import allocation, gpus
 from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component, absent, known, unread
+from finetune.emissions.host import is_virtual_machine
+from finetune.emissions.load import ShareLoad
+from finetune.emissions.quiet import Capture
+from finetune.text import plural
 
 
 class CodecarbonSource:
     """codecarbon's offline tracker, driven by the meter: never its tasks, its timer, its files or the network.
 
     `intensity_g_per_kwh` and `country` only keep codecarbon from looking for a place; grams are computed by the ledger.
+    `processes` are those of the run on this machine (none: this one alone); the meter covers what they have together.
     """
 
     def __init__(
@@ -30,6 +36,7 @@ class CodecarbonSource:
         country: str | None = None,
         cpu_tdp_w: float | None = None,
         environment: Mapping[str, str] | None = None,
+        processes: Sequence[allocation.Process] = (),
     ) -> None:
         self._arguments = {
             "output_dir": str(run_directory),
@@ -39,7 +46,13 @@ class CodecarbonSource:
         }
         self._cpu_tdp_w = cpu_tdp_w
         self._environment = os.environ if environment is None else environment
-        self._capture = _Capture()
+        self._processes = tuple(processes)
+        self._cpu: allocation.CpuShare | None = None
+        self._memory: allocation.MemoryShare | None = None
+        self._cards: tuple[gpus.Gpu, ...] = ()
+        self._unreachable = 0
+        self._strangers: dict[int, set[int]] = {}
+        self._capture = Capture()
         self._tracker: Any = None
         self._present: tuple[str, ...] = ()
         self._problems: dict[str, str] = {}
@@ -50,7 +63,10 @@ class CodecarbonSource:
         """Build, start and warm up the tracker; where that fails every component says why it gives no reading."""
         logging.getLogger("codecarbon").addFilter(self._capture)
         gpu, gpu_ids = self._resolve_gpus()
+        self._look_for_strangers(before_own_work=not _computes_already())
         try:
+            self._cpu = allocation.cpu_share(self._processes, environment=self._environment)
+            self._memory = allocation.memory_share(_memory_bytes(), environment=self._environment)
             self._tracker = self._build(gpu_ids)
             components = self._describe(gpu)
             self.read()
@@ -85,6 +101,7 @@ class CodecarbonSource:
 
     def stop(self) -> None:
         """Stop codecarbon's threads and take away the log filter."""
+        self._look_for_strangers(before_own_work=False)
         if self._tracker is not None:
             monitor = self._tracker._scheduler_monitor_power
             if monitor is not None:
@@ -104,27 +121,50 @@ class CodecarbonSource:
 
     def notes(self) -> tuple[str, ...]:
         """Return our own notes and codecarbon's warnings, each once."""
-        return (*self._notes, *self._capture.warnings)
+        shared = (
+            f"GPU {index} is also used by {plural(len(pids), 'other process', 'other processes')} "
+            f"(process id {', '.join(map(str, sorted(pids)))}): what they draw is in the reading"
+            for index, pids in sorted(self._strangers.items())
+        )
+        return (*self._notes, *shared, *self._capture.warnings)
 
     def _resolve_gpus(self) -> tuple[Component | None, list[int] | None]:
         """Return the GPU component where it is settled without codecarbon, and the NVML indices to track."""
-        gpus = allocation.nvidia_gpus()
-        if gpus is None:
-            if allocation.has_nvidia_driver():
+        cards = gpus.nvidia_gpus()
+        if cards is None:
+            if gpus.has_nvidia_driver():
                 return unread("gpu", "there is an NVIDIA GPU, but NVML cannot be asked about it"), []
             return None, None  # perhaps an AMD card: codecarbon finds those itself
-        stated = self._environment.get("CUDA_VISIBLE_DEVICES")
-        visible = list(allocation.visible_gpus(stated, gpus))
-        if not gpus:
+        stated = self._environment.get(gpus.VARIABLE)
+        # Each process of the run may see another card, or all of them: each card counts once.
+        theirs = {uuid for process in self._processes for uuid in process.gpu_uuids}
+        seen = gpus.visible_gpus(stated, cards)
+        self._cards = tuple(card for card in cards if card.index in seen or card.uuid in theirs)
+        self._unreachable = len(theirs - {card.uuid for card in cards})
+        visible = [card.index for card in self._cards]
+        if not visible and self._unreachable:
+            return unread("gpu", self._unreachable_words()), []
+        if not cards:
             return absent("gpu", "no GPU was found"), []
         if not visible:
-            return absent("gpu", f"CUDA_VISIBLE_DEVICES={stated!r} hides every GPU of this machine"), []
-        if len(visible) < len(gpus) and allocation.has_ambiguous_order(stated, gpus, self._environment):
+            return absent("gpu", f"{gpus.VARIABLE}={stated!r} hides every GPU of this machine"), []
+        if len(visible) < len(cards) and gpus.has_ambiguous_order(stated, cards, self._environment):
             self._notes.append(
                 "CUDA numbers unlike GPUs fastest first, the meter by bus: set CUDA_DEVICE_ORDER=PCI_BUS_ID so that "
                 "both mean the same cards"
             )
         return None, visible
+
+    def _unreachable_words(self) -> str:
+        return (
+            f"{plural(self._unreachable, 'GPU')} of other processes of this run cannot be read by the one that meters"
+        )
+
+    def _look_for_strangers(self, *, before_own_work: bool) -> None:
+        listed = gpus.compute_processes(card.index for card in self._cards)
+        own = {os.getpid(), *(process.pid for process in self._processes)}
+        for index, pids in gpus.strangers(listed, own, before_own_work=before_own_work).items():
+            self._strangers.setdefault(index, set()).update(pids)
 
     def _build(self, gpu_ids: list[int] | None) -> Any:
         import codecarbon
@@ -132,15 +172,18 @@ class CodecarbonSource:
 
         self._version = codecarbon.__version__
         tdp_w = self._cpu_tdp_w
-        if tdp_w is not None and cpu.is_rapl_available():
-            self._notes.append("emissions.cpu_tdp_w is not used: the CPU has an energy counter")
+        if cpu.is_rapl_available() or cpu.is_raspberry():
+            if tdp_w is not None:
+                self._notes.append("emissions.cpu_tdp_w is not used: the CPU has an energy counter")
             tdp_w = None  # a forced power would switch the counter off
+        elif self._cpu is not None:
+            tdp_w = (tdp_w or _machine_tdp_w(self._cpu.of)[0]) * self._cpu.count / self._cpu.of
         tracker = codecarbon.OfflineEmissionsTracker(
             **self._arguments,
             **_fixed_arguments(),
             gpu_ids=gpu_ids,
             force_cpu_power=tdp_w,
-            force_ram_power=_ram_watts(),
+            force_ram_power=_ram_watts(self._memory),
         )
         if not hasattr(tracker, "_start_time"):  # its constructor swallows its own errors
             raise RuntimeError(self._capture.last() or "the tracker is half built")
@@ -153,6 +196,8 @@ class CodecarbonSource:
             raise RuntimeError(self._capture.last() or "the tracker did not start")
         for part in tracker._hardware:
             if getattr(part, "_mode", None) == "cpu_load":
+                if self._cpu is not None and (load := ShareLoad(self._cpu)).can_read:
+                    part._cpu_load_meter = load
                 part.measure_power_and_energy = SteadyLoad(part).measure
         return tracker
 
@@ -160,12 +205,41 @@ class CodecarbonSource:
         found = {part.name: part for part in map(_describe_hardware, self._tracker._hardware) if part is not None}
         if gpu is not None:
             found["gpu"] = gpu
+        elif self._cards and "gpu" in found:
+            keys = tuple(f"gpu:{card.uuid}" for card in self._cards)
+            lacks = self._unreachable_words() if self._unreachable else ""
+            found["gpu"] = replace(found["gpu"], hardware=keys, lacks=lacks)
         found.setdefault("gpu", absent("gpu", "no GPU was found"))
-        if self._cpu_tdp_w is not None and found["cpu"].method == "modelled":
-            found["cpu"] = known(
-                "cpu", "modelled", f"CPU load model, TDP {self._cpu_tdp_w:g} W given by the user", "CPU load, TDP known"
+        if "cpu" in found:
+            found["cpu"] = self._describe_cpu_share(found["cpu"])
+        if self._memory is not None and "ram" in found and found["ram"].method == "assumed":
+            share = f"{self._memory.bytes / allocation.GIB:.3g} of {_memory_bytes() / allocation.GIB:.3g} GiB"
+            watts = _ram_watts(self._memory)
+            found["ram"] = replace(
+                found["ram"],
+                detail=f"memory constant, {watts:.1f} W, {self._memory.known_from}-scaled, {share}",
+                hardware=(f"ram:{self._memory.key}",),
             )
         return tuple(found.get(name) or unread(name, f"codecarbon does not track {name} here") for name in COMPONENTS)
+
+    def _describe_cpu_share(self, cpu: Component) -> Component:
+        share, given_w = self._cpu, self._cpu_tdp_w
+        if cpu.method == "measured" and share is not None:
+            part = f"{share.count:g} of {share.of} processors"
+            return replace(cpu, detail=f"{cpu.detail}, of the whole machine; this run has {part} ({share.known_from})")
+        if cpu.method != "modelled":
+            return cpu
+        if share is None:
+            if given_w is None:
+                return cpu
+            detail = f"CPU load model, TDP {given_w:g} W given by the user"
+            return known("cpu", "modelled", detail, "CPU load, TDP known")
+        whole_w, named = (given_w, "given by the user") if given_w is not None else _machine_tdp_w(share.of)
+        detail = f"CPU load model, TDP {whole_w * share.count / share.of:.4g} W, {share.words()}, {whole_w:g} W {named}"
+        if not ShareLoad(share).can_read:
+            detail += ", at the load of the whole machine"
+        # What a part of a processor draws is not its part of the TDP: caches, memory control and idling are shared.
+        return replace(known("cpu", "modelled", detail, "CPU load, TDP unknown"), hardware=(f"cpu:{share.key}",))
 
 
 class SteadyLoad:
@@ -199,39 +273,6 @@ class SteadyLoad:
         total_j = max(self._reported_j, self._sampled_j + watts * tail_s)
         delta_j, self._reported_j = total_j - self._reported_j, total_j
         return Power.from_watts(watts), Energy.from_energy(kWh=delta_j / 3.6e6)
-
-
-class _Capture(logging.Filter):
-    """Keep codecarbon from printing, and its warnings for the record."""
-
-    # What these say is in the record already, as the component's method and detail.
-    KNOWN = (
-        "Multiple instances of codecarbon",
-        "No CPU tracking mode found",
-        "We saw that you have a",
-        "We will use the",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.warnings: list[str] = []
-        self._last = ""
-        self._lock = threading.Lock()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.WARNING:
-            message = " ".join(record.getMessage().split())
-            with self._lock:
-                if record.exc_info and record.exc_info[1] is not None:
-                    self._last = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-                if not message.startswith(self.KNOWN) and len(self.warnings) < 20:
-                    self.warnings.append(f"codecarbon: {message}")
-                    self.warnings = list(dict.fromkeys(self.warnings))
-        return False
-
-    def last(self) -> str:
-        """Return the last exception that codecarbon swallowed, or ""."""
-        return self._last
 
 
 def _fixed_arguments() -> dict[str, Any]:
@@ -271,23 +312,43 @@ def _fixed_arguments() -> dict[str, Any]:
     }
 
 
-def _memory_limit() -> int | None:
-    """Return the bytes that this process may use, None where that is the whole machine's memory."""
+def _computes_already() -> bool:
+    """Tell whether this process has opened a GPU; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def _memory_bytes() -> int:
     import psutil
 
-    limit = allocation.memory_limit_bytes()
-    return None if limit is None or limit >= psutil.virtual_memory().total else limit
+    return int(psutil.virtual_memory().total)
 
 
-def _ram_watts() -> float:
-    """Return the memory constant for this process's share.
+def _ram_watts(share: allocation.MemoryShare | None) -> float:
+    """Return the memory constant for a share, or for the whole machine's memory.
 
     Always given: without it codecarbon asks SLURM at each measurement, and counts 0 W where scontrol is not there.
     """
-    import psutil
     from codecarbon.external.ram import RAM
 
-    return float(RAM()._calculate_ram_power((_memory_limit() or psutil.virtual_memory().total) / allocation.GIB))
+    count = _memory_bytes() if share is None else share.bytes
+    return float(RAM()._calculate_ram_power(count / allocation.GIB))
+
+
+def _machine_tdp_w(cpus: int) -> tuple[float, str]:
+    """Return the TDP of all processors of this machine together, and where it is from.
+
+    codecarbon's own guess for an unknown processor, 4 W a thread, counts the threads of the SLURM job only.
+    """
+    from codecarbon.core import cpu
+    from codecarbon.core.hardware_cache import get_cached_tdp
+    from codecarbon.core.util import count_physical_cpus
+
+    model = get_cached_tdp(cpu).model
+    known_w = get_cached_tdp(cpu)._get_cpu_power_from_registry(model)
+    if known_w is None:
+        return 4.0 * cpus, f"guessed, {model} is not in the table"
+    return float(known_w) * count_physical_cpus(), f"of {model}"
 
 
 def _describe_hardware(part: Any) -> Component | None:
@@ -296,8 +357,8 @@ def _describe_hardware(part: Any) -> Component | None:
         return _describe_cpu(part)
     if kind == "RAM":
         watts = part.total_power().W
-        why = "from the size of the memory" if _memory_limit() is None else "for the cgroup's memory limit"
-        return known("ram", "assumed", f"memory constant, {watts:.1f} W {why}", "memory constant")
+        detail = f"memory constant, {watts:.1f} W from the size of the memory"
+        return known("ram", "assumed", detail, "memory constant")
     if kind == "GPU":
         tracked = [card for card in part.devices.devices if card.gpu_index in part._get_gpu_ids()]
         cards = ", ".join(f"{card._gpu_name} ({card._uuid})" for card in tracked)
@@ -320,7 +381,7 @@ def _describe_cpu(cpu: Any) -> Component:
     if cpu._mode != "cpu_load":
         return known("cpu", "assumed", f"half of a TDP of {cpu._tdp:g} W", "CPU load, TDP unknown")
     sure = not cpu._is_generic_tdp and _is_tdp_known(cpu._model)
-    virtual = _is_virtual_machine()
+    virtual = is_virtual_machine()
     what = f"TDP {cpu._tdp:g} W " + (f"of {cpu._model}" if sure else f"guessed, {cpu._model} is not in the table")
     # In a virtual machine the named processor is the host's, or invented: its TDP says little about this share of it.
     band = "CPU load, TDP known" if sure and not virtual else "CPU load, TDP unknown"
@@ -332,14 +393,6 @@ def _is_tdp_known(model: str) -> bool:
     from codecarbon.core.hardware_cache import get_cached_tdp
 
     return get_cached_tdp(cpu)._get_cpu_power_from_registry(model) is not None
-
-
-def _is_virtual_machine(root: Path = Path("/")) -> bool:
-    try:
-        flags = next(line for line in (root / "proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        return False
-    return "hypervisor" in flags.split()
 
 
 def _lost_rapl_sample(hardware: list[Any]) -> bool:

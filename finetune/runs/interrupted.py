@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from finetune.runs.record import Run
 
 # What no journal holds stays as the record last had it.
-_ONLY_IN_RECORD = ("wh_per_1000_predictions", "shared_with", "forecasts")
+_ONLY_IN_RECORD = ("wh_per_1000_predictions", "forecasts")
 
 
 def with_journal(run: Run, directory: Path) -> Run:

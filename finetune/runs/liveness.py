@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ def claim_run(directory: Path) -> None:
     """
     with _claim_lock(directory):
         holder = _read(directory)
-        if holder is not None and _is_holder_alive(holder) and not _is_this_process(holder):
+        if holder is not None and is_holder_alive(holder) and not _is_this_process(holder):
             raise FinetuneError(
                 f"{directory}: the run is alive (process {holder.get('pid')} on {holder.get('hostname')})",
                 "Wait for it to end, or stop that process; then resume.",
@@ -54,7 +54,12 @@ def release(directory: Path) -> None:
 def is_alive(directory: Path) -> bool:
     """Tell whether a living process holds the run."""
     holder = _read(directory)
-    return holder is not None and _is_holder_alive(holder)
+    return holder is not None and is_holder_alive(holder)
+
+
+def sign_of_life() -> dict[str, Any]:
+    """Return what tells others that this process lives now: its id and start, the boot of its machine, the time."""
+    return _this_process() | {"heartbeat_at": time.time()}
 
 
 def _read(directory: Path) -> dict[str, Any] | None:
@@ -66,11 +71,12 @@ def _read(directory: Path) -> dict[str, Any] | None:
 
 
 def _write(directory: Path) -> None:
-    holder = _this_process() | {"hostname": socket.gethostname(), "heartbeat_at": time.time()}
+    holder = sign_of_life() | {"hostname": socket.gethostname()}
     write_atomically(directory / FILE_NAME, json.dumps(holder) + "\n")
 
 
-def _is_holder_alive(holder: dict[str, Any]) -> bool:
+def is_holder_alive(holder: Mapping[str, Any]) -> bool:
+    """Tell whether the process that gave a sign of life is alive."""
     here = _this_process()
     if all(holder.get(key) == here[key] for key in ("boot_id", "pid_namespace")):
         started = _process_started(holder.get("pid"))

@@ -18,6 +18,7 @@ _KNOWN_FROM = {
     "recipe": "from the recipe",
     "environment": "from the environment",
 }
+SHARED_MARK = " *"
 BASELINE_WORDS = {
     "majority": "majority class",
     "untrained": "untrained model",
@@ -150,39 +151,9 @@ def list_table(runs: Sequence[Run], width: int) -> str:
     models = Column("model", [shorten(_model_words(run), max(8, left)) for run in runs])
     if left >= 8:
         columns.insert(3, models)
-    return text_table(columns)
-
-
-def total_lines(runs: Sequence[Run]) -> list[str]:
-    """Return what all runs used together, failed and interrupted ones too, and how many of them gave no reading."""
-    total = total_energy(runs)
-    lines = [f"total   {formats.energy(total['energy_kwh'])}, {formats.grams(total['emissions_g'])} CO2e as run"
-             f" in {plural(len(runs), 'run')}, failed and interrupted ones included"]  # fmt: skip
-    if total["without_reading"]:
-        lines.append(f"        {plural(total['without_reading'], 'run')} without a reading: the total is a lower bound")
-    if total["incomplete"]:
-        lines.append(
-            f"        {plural(total['incomplete'], 'run')} with part of the hardware unread: the total is a lower bound"
-        )
-    if total["shared"]:
-        lines.append(
-            f"        {plural(total['shared'], 'run')} shared a machine with another: those hours may count twice"
-        )
-    return lines
-
-
-def total_energy(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the sums over runs: energy_kwh, emissions_g (None without any reading) and how many lack one."""
-    energies = [kwh for run in runs if (kwh := run.energy_kwh()) is not None]
-    grams = [value for run in runs if (value := run.emissions_g()) is not None]
-    return {
-        "runs": len(runs),
-        "energy_kwh": sum(energies) if energies else None,
-        "emissions_g": sum(grams) if grams else None,
-        "without_reading": len(runs) - len(energies),
-        "incomplete": sum(run.energy_kwh() is not None and run.emissions.get("complete") is not True for run in runs),
-        "shared": sum(bool(run.emissions.get("shared_with")) for run in runs),
-    }
+    shared = any(run.emissions.get("shared_with") for run in runs)
+    legend = "\n*  another run used the machine at the same time: the energy is that of both" if shared else ""
+    return text_table(columns) + legend
 
 
 def _listed_score(run: Run) -> str:
@@ -191,8 +162,10 @@ def _listed_score(run: Run) -> str:
 
 
 def _listed_energy(run: Run) -> str:
-    words = "–" if run.energy_kwh() is None else formats.energy(run.energy_kwh())
-    return f"≥ {words}" if run.energy_kwh() is not None and run.emissions.get("complete") is not True else words
+    if run.energy_kwh() is None:
+        return "–"
+    words = formats.energy(run.energy_kwh()) + (SHARED_MARK if run.emissions.get("shared_with") else "")
+    return words if run.emissions.get("complete") is True else f"≥ {words}"
 
 
 def _listed_grams(run: Run) -> str:

@@ -9,7 +9,7 @@ from finetune.runs.differences import flatten
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.report import BASELINE_WORDS, closing_panel, intensity_source, intensity_words
 from finetune.runs.tables import Column, one_line, plain, shorten, text_table
-from finetune.text import plural
+from finetune.text import join_words, plural
 
 
 def show_text(run: Run, width: int, timeline: bool = False) -> str:
@@ -21,6 +21,7 @@ def show_text(run: Run, width: int, timeline: bool = False) -> str:
         _phases(run),
         _components(run, width),
         _beside(run),
+        _idle(run),
         "\n".join(f"note: {note}" for note in _notes(run)),
         _timeline(run) if timeline else "",
     ]
@@ -167,6 +168,20 @@ def _components(run: Run, width: int) -> str:
 def _beside(run: Run) -> str:
     lines = [f"{name:<10}{one_line(words)}" for name, words in beside_lines(run).items()]
     return "\n".join(["Beside the total:", *lines]) if lines else ""
+def _idle(run: Run) -> str:
+    """Return what the machine drew at rest and what the run used above that, where a baseline was taken."""
+    idle = run.emissions.get("idle")
+    if not isinstance(idle, Mapping):
+        return ""
+    watts, above = (flatten(idle.get(name) or {}) for name in ("watts", "above_idle_kwh"))
+    parts = []
+    for name, value in watts.items():
+        rest, kwh = as_number(value), as_number(above.get(name))
+        if rest is not None:
+            more = "not known for every life" if kwh is None else formats.energy(kwh)
+            parts.append(f"{name} {formats.significant(rest)} W, above it {more}")
+    rested = f"at rest for {formats.duration(as_number(idle.get('duration_s')))}, not part of the total: "
+    return rested + ("; ".join(parts) or "no component has a sensor, and a model says nothing about rest")
 
 
 def _component_cell(entry: Mapping[str, Any], factor: float) -> str:
@@ -192,7 +207,8 @@ def _notes(run: Run) -> list[str]:
     if repeated:
         found.append(f"{formats.energy(repeated)} went into work that had to be done again after an interruption")
     if run.emissions.get("shared_with"):
-        found.append("another run used the machine at the same time: the energy is that of both")
+        others = join_words([str(other) for other in run.emissions["shared_with"]], "and")
+        found.append(f"{others} used the machine at the same time: the energy is that of all")
     return found
 
 

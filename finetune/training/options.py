@@ -19,6 +19,7 @@ class RunOptions:
     smoke: bool = False
     country: str | None = None
     region: str | None = None
+    idle_baseline_s: float | None = None
 
 
 @dataclass(frozen=True)

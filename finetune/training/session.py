@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Any
 
 from finetune import ranks
 from finetune.console import say
+from finetune.emissions.allocation import this_process
+from finetune.emissions.host import node_rank
 from finetune.emissions.intensity import resolve_intensity
 from finetune.emissions.meter import EnergyMeter, NullMeter, Reading
 from finetune.emissions.opening import Segment, next_segment, open_meter
@@ -33,7 +36,7 @@ from finetune.runs.record import (
     write_run,
 )
 from finetune.training.endings import agreed_ending
-from finetune.training.hardware import wait_for_device
+from finetune.training.hardware import open_device, wait_for_device
 from finetune.training.interrupts import Interrupted, Interrupts
 from finetune.training.machines import Machines, meet
 from finetune.training.memory import explain_shortage
@@ -142,6 +145,8 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
             try:
                 if ranks.is_main():
                     write_run(replace(run, emissions=meter.summary()), directory)
+                if options.idle_baseline_s:
+                    _take_idle_baseline(session, options.idle_baseline_s)
                 yield session
                 with interrupts.deferred():  # all is done but for writing it down: a signal now is too late
                     _close(session, session.run.status, session.run.status_reason)
@@ -169,6 +174,8 @@ def _open_meter(
 ) -> EnergyMeter | NullMeter:
     """Open one meter a machine: in its first process."""
     number = ranks.on_main(lambda: next_segment(directory))
+    here = node_rank(os.environ)
+    processes = tuple(process for node, process in ranks.everywhere((here, this_process())) if node == here)
     if not ranks.is_local_main():
         return NullMeter()
     return open_meter(
@@ -177,9 +184,20 @@ def _open_meter(
         options.country,
         options.region,
         run.run_id,
-        segment=Segment(number, resumed_from_uj),
+        segment=Segment(number, resumed_from_uj, processes),
         synchronize=wait_for_device,
     )
+
+
+def _take_idle_baseline(session: Session, seconds: float) -> None:
+    """Let every machine of the run rest, with its device open, while the meter keeps what it draws apart."""
+    say(f"note: idle baseline, {seconds:g} s")
+    open_device()
+    ranks.everywhere(None)
+    with session.meter.idle():
+        for second in range(math.ceil(seconds)):
+            time.sleep(min(1.0, seconds - second))
+            session.check()
 
 
 def recipe_as_recorded(recipe: Recipe, directory: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Request:
     region: str | None = None
     output_dir: Path | None = None
     num_processes: int | None = None
+    idle_baseline_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,17 @@ def _chosen(request: Request) -> tuple[RunOptions, Resumption | None]:
         output_dir = Path(loaded.recipe.output_dir) if loaded else default
         recipe, resumption = find_resumable(loaded.recipe if loaded else None, output_dir, reference)
         smoke = SMOKE_TAG in resumption.run.tags
-        return RunOptions(recipe, resumption.run.name, smoke, request.country, request.region), resumption
+        return _options(request, recipe, resumption.run.name, smoke), resumption
     if loaded is None:
         raise FinetuneError("no recipe is named", "finetune recipes lists the shipped ones; finetune init writes one.")
     name = loaded.recipe.name or (loaded.path.stem if loaded.path else loaded.recipe.task)
     recipe = smoke_recipe(loaded.recipe) if request.smoke else loaded.recipe
     name = f"{name}-smoke" if request.smoke else name
-    return RunOptions(recipe, name, request.smoke, request.country, request.region), None
+    return _options(request, recipe, name, request.smoke), None
+
+
+def _options(request: Request, recipe: Recipe, name: str, smoke: bool) -> RunOptions:
+    return RunOptions(recipe, name, smoke, request.country, request.region, request.idle_baseline_s)
 
 
 def _go_offline_together() -> None:

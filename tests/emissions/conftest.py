@@ -71,14 +71,14 @@ def make_meter(tmp_path, clock, make_life):
     """Open meters whose sampler sleeps for an hour, so that only the test measures."""
     opened = []
 
-    def make(source=None, directory: Path = tmp_path, life=None, **options):
+    def make(source=None, directory: Path = tmp_path, life=None, neighbours=None, **options):
         life = life or make_life()
         journal = Journal(journal_path(directory, life.node))
         journal.open_segment(life, {})
         source = source or SyntheticSource({"cpu": 60.0, "ram": 40.0}, options.get("clock", clock))
         meter = EnergyMeter(source, journal, life, **({"interval_s": 3600.0, "clock": clock} | options))
         opened.append(meter)
-        return meter.start()
+        return meter.start(neighbours=neighbours)
 
     yield make
     for meter in opened:

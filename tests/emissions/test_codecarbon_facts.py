@@ -8,6 +8,7 @@ import time
 import pytest
 
 from finetune.emissions import tables, tracker
+from finetune.emissions.quiet import Capture
 
 pytestmark = pytest.mark.usefixtures("codecarbon_home")
 
@@ -19,7 +20,7 @@ def make_tracker(tmp_path):
     made = []
 
     def make(**changes):
-        logging.getLogger("codecarbon").addFilter(tracker._Capture())
+        logging.getLogger("codecarbon").addFilter(Capture())
         given = tracker._fixed_arguments() | {
             "output_dir": str(tmp_path),
             "experiment_id": "x",

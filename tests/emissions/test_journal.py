@@ -165,3 +165,38 @@ def test_journal_on_a_full_disk_is_noted_not_raised(make_life):
     journal.open_segment(make_life(), {})
     assert "No space left" in journal.problem
     journal.components(make_life())
+
+
+def test_journal_keeps_baseline_neighbours_and_what_a_reading_covers(tmp_path, make_life):
+    import dataclasses
+
+    card = dataclasses.replace(CPU, name="gpu", hardware=("gpu:GPU-a",), lacks="the other card")
+    life = make_life(
+        components=(card,),
+        idle_microjoules={"gpu": 5},
+        idle_microseconds=9,
+        microjoules={("gpu", "train"): 7},
+        microseconds={"train": 3},
+        shared_with=("other",),
+    )
+    journal = Journal(journal_path(tmp_path, 0))
+    journal.open_segment(life, {})
+    journal.components(life)
+    journal.tick(life, ["idle", "train"], "now", sync=False)
+    (read,) = read_journal(tmp_path)
+    assert dataclasses.replace(read, notes=()) == life
+
+
+def test_journal_of_an_older_version_says_that_nobody_looked(tmp_path, make_life):
+    write_life(tmp_path, make_life(shared_with=()), 2, reason="completed")
+    path = journal_path(tmp_path, 0)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line.pop("shared_with", None)
+        for part in line.get("components", ()):
+            del part["hardware"], part["lacks"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (read,) = read_journal(tmp_path)
+    assert read.shared_with is None
+    assert read.components[0] == CPU
+    assert total_microjoules([read]) == 20_000_000

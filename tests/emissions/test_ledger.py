@@ -33,7 +33,7 @@ def test_ledger_gives_the_contract_keys(make_life):
             "tracking_overhead_s",
             "wh_per_1000_predictions",
         ),
-        *("forecasts", "tool"),
+        *("forecasts", "tool", "idle", "lives"),
     }
     assert set(section["carbon_intensity"]) >= {"g_per_kwh", "source", "year", "scope", "location", "known_from"}
     assert set(section["components"]) == {"cpu", "gpu", "ram"}
@@ -314,3 +314,23 @@ def test_ledger_marginals_equal_the_total(tables):
 
 def test_components_bands_hold_the_value():
     assert all(0 < low <= 1 <= high for low, high in BANDS.values())
+
+
+@pytest.mark.parametrize(
+    ("met", "expected"),
+    [
+        ([None], None),
+        ([()], []),
+        ([("b", "a")], ["a", "b"]),
+        ([(), ("a",), ("a", "b")], ["a", "b"]),
+        ([None, ()], None),  # one life did not look: none is not known
+        ([None, ("a",)], ["a"]),
+    ],
+)
+def test_ledger_names_the_runs_that_any_life_met(make_life, met, expected):
+    lives = [make_life(number, shared_with=names) for number, names in enumerate(met)]
+    assert summarize(lives)["shared_with"] == expected
+
+
+def test_ledger_of_no_life_says_that_nobody_looked():
+    assert summarize(())["shared_with"] is None

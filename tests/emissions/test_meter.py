@@ -1,5 +1,6 @@
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from finetune.emissions.components import COMPONENTS, known, unread
 from finetune.emissions.journal import read_journal
 from finetune.emissions.ledger import summarize
+from finetune.emissions.neighbours import Neighbours
 from finetune.emissions.source import SyntheticSource
 
 KWH = 3_600_000_000_000
@@ -364,3 +366,74 @@ def test_meter_goes_on_when_the_journal_cannot_be_written(make_meter, clock, tmp
     section = meter.summary()
     assert section["energy_kwh"] * KWH == pytest.approx(100e6)
     assert any("journal could not be written" in note for note in section["notes"])
+
+
+def test_meter_keeps_a_lower_bound_when_a_component_lacks_a_part(make_meter, clock):
+    parts = tuple(known(name, "measured", "a counter", "GPU counter") for name in COMPONENTS)
+    parts = tuple(replace(part, lacks="one card of two") if part.name == "gpu" else part for part in parts)
+    meter = make_meter(Scripted(clock, parts))
+    with meter.phase("train"):
+        clock.sleep(60)
+    meter.close("completed")
+    gpu = meter.summary()["components"]["gpu"]
+    assert gpu["energy_kwh"] == pytest.approx(30 * 60 / 3.6e6)
+    assert gpu["energy_kwh_high"] is None
+    assert "one card of two" in gpu["detail"]
+    assert meter.summary()["complete"] is False
+
+
+def test_meter_keeps_the_idle_baseline_out_of_energy_and_time(make_meter, clock, tmp_path):
+    parts = (known("cpu", "measured", "a counter", "CPU counter"), *(unread(name, "none") for name in ("gpu", "ram")))
+    meter = make_meter(Scripted(clock, parts))
+    with meter.idle():
+        clock.sleep(30)
+        meter.mark()  # a regular measurement in between changes nothing
+        clock.sleep(10)
+    with meter.phase("train"):
+        clock.sleep(20)
+    section = meter.summary()
+    assert section["duration_s"] == pytest.approx(20)
+    assert section["components"]["cpu"]["energy_kwh"] == pytest.approx(60 * 20 / 3.6e6)
+    assert set(section["phases"]) == {"train"}
+    assert section["idle"] == {
+        "duration_s": pytest.approx(40),
+        "watts": {"cpu": pytest.approx(60), "gpu": None, "ram": None},
+        "above_idle_kwh": {"cpu": pytest.approx(0, abs=1e-12), "gpu": None, "ram": None},
+    }
+    meter.close("completed")
+    read = summarize(read_journal(tmp_path))
+    assert (read["idle"], read["energy_kwh"], read["lives"]) == (
+        section["idle"], section["energy_kwh"], section["lives"]
+    )  # fmt: skip
+
+
+def test_meter_learns_of_neighbours_and_its_journal_keeps_them(make_meter, clock, tmp_path):
+    host = tmp_path / "host"
+    meter = make_meter(neighbours=Neighbours("own", host))
+    assert meter.summary()["shared_with"] == []
+    other = Neighbours("other", host)
+    other.join(["ram"])
+    other.leave()
+    meter.close("completed")
+    assert other.met == ("own",)
+    assert meter.summary()["shared_with"] == ["other"]
+    assert summarize(read_journal(tmp_path))["shared_with"] == ["other"]
+
+
+def test_meter_looks_for_neighbours_at_every_tick(make_meter, clock, tmp_path):
+    meter = make_meter(neighbours=Neighbours("own", tmp_path / "host"), interval_s=0.01)
+    other = Neighbours("other", tmp_path / "host")
+    other.join(["cpu"])
+    until = time.monotonic() + 30
+    while meter.summary()["shared_with"] != ["other"] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert meter.summary()["shared_with"] == ["other"]
+    other.leave()
+
+
+def test_meter_without_a_look_around_says_that_nobody_looked(make_meter, clock, tmp_path):
+    assert make_meter().summary()["shared_with"] is None
+    (tmp_path / "file").write_text("")
+    meter = make_meter(neighbours=Neighbours("own", tmp_path / "file"))
+    assert meter.summary()["shared_with"] is None
+    assert any("could not be looked for" in note for note in meter.summary()["notes"])

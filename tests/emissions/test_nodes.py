@@ -28,6 +28,12 @@ def test_nodes_copies_read_back_as_what_was_told(tmp_path, make_life):
     assert read == grown(first, 20, reason_ended="completed", notes=("a note",))
 
 
+def test_nodes_copies_keep_idle_baseline_and_neighbours(tmp_path, make_life):
+    told = grown(make_life(0, 1), 10, idle_microjoules={"cpu": 4}, idle_microseconds=2, shared_with=("other",))
+    Copies(tmp_path).keep([told])
+    assert read_journal(tmp_path) == (told,)
+
+
 def test_nodes_copies_go_on_after_a_resume_and_ignore_older_accounts(tmp_path, make_life):
     Copies(tmp_path).keep([grown(make_life(0, 1), 10), grown(make_life(0, 2), 5)])
     again = Copies(tmp_path)

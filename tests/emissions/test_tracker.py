@@ -1,3 +1,4 @@
+import os
 import sys
 import threading
 import time
@@ -5,8 +6,8 @@ import time
 import psutil
 import pytest
 
-from finetune.emissions import allocation, tracker
-from finetune.emissions.allocation import Gpu
+from finetune.emissions import allocation, gpus, tracker
+from finetune.emissions.gpus import Gpu
 from finetune.emissions.tracker import CodecarbonSource, SteadyLoad
 
 pytestmark = pytest.mark.usefixtures("codecarbon_home")
@@ -137,7 +138,7 @@ def test_source_describes_rapl_as_measured(rapl_cpu):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "stated", "driver", "method", "said"),
+    ("cards", "stated", "driver", "method", "said"),
     [
         ((), None, False, "absent", "no GPU"),
         ((Gpu(0, "GPU-a"),), "", False, "absent", "CUDA_VISIBLE_DEVICES=''"),
@@ -148,10 +149,10 @@ def test_source_describes_rapl_as_measured(rapl_cpu):
     ],
 )
 def test_source_settles_gpus_that_are_hidden_or_unreadable(
-    make_source, monkeypatch, gpus, stated, driver, method, said
+    make_source, monkeypatch, cards, stated, driver, method, said
 ):
-    monkeypatch.setattr(allocation, "nvidia_gpus", lambda: gpus)
-    monkeypatch.setattr(allocation, "has_nvidia_driver", lambda: driver)
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: cards)
+    monkeypatch.setattr(gpus, "has_nvidia_driver", lambda: driver)
     source = make_source(environment={} if stated is None else {"CUDA_VISIBLE_DEVICES": stated})
     gpu = by_name(source.start())["gpu"]
     assert gpu.method == method
@@ -161,14 +162,14 @@ def test_source_settles_gpus_that_are_hidden_or_unreadable(
 
 def test_source_passes_nvml_numbers_for_uuids(make_source, monkeypatch):
     cards = (Gpu(0, "GPU-a"), Gpu(1, "GPU-b"), Gpu(2, "GPU-c"))
-    monkeypatch.setattr(allocation, "nvidia_gpus", lambda: cards)
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: cards)
     source = make_source(environment={"CUDA_VISIBLE_DEVICES": "GPU-c,GPU-a"})
     assert source._resolve_gpus() == (None, [0, 2])
 
 
 def test_source_warns_of_two_ways_to_number_gpus(make_source, monkeypatch):
     cards = (Gpu(0, "GPU-a", "T4"), Gpu(1, "GPU-b", "A100"))
-    monkeypatch.setattr(allocation, "nvidia_gpus", lambda: cards)
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: cards)
     source = make_source(environment={"CUDA_VISIBLE_DEVICES": "0"})
     source._resolve_gpus()
     assert "CUDA_DEVICE_ORDER" in source.notes()[0]
@@ -198,11 +199,13 @@ def test_source_uses_the_users_tdp_only_without_a_counter(make_source, monkeypat
 
 
 def test_source_scales_the_memory_constant_to_the_cgroup(make_source, monkeypatch):
-    limit = 2 * allocation.GIB
-    assert psutil.virtual_memory().total > limit
-    monkeypatch.setattr(allocation, "memory_limit_bytes", lambda: limit)
+    share = allocation.MemoryShare(2 * allocation.GIB, "cgroup", "cgroup-77")
+    total = psutil.virtual_memory().total
+    assert total > share.bytes
+    monkeypatch.setattr(allocation, "memory_share", lambda *_, **__: share)
     part = by_name(make_source().start())["ram"]
-    assert part.detail == "memory constant, 10.0 W for the cgroup's memory limit"
+    assert part.detail == f"memory constant, 10.0 W, cgroup-scaled, 2 of {total / allocation.GIB:.3g} GiB"
+    assert part.hardware == ("ram:cgroup-77",)
 
 
 def test_source_leaves_no_thread_behind(make_source):
@@ -301,7 +304,7 @@ def test_source_keeps_no_gpu_that_codecarbon_adds_against_our_word(make_source, 
             self._hardware.append(GPU())
 
     monkeypatch.setattr(OfflineEmissionsTracker, "_ensure_hardware_ready", find_more)
-    monkeypatch.setattr(allocation, "nvidia_gpus", lambda: (Gpu(0, "GPU-a"),))
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: (Gpu(0, "GPU-a"),))
     source = make_source(environment={"CUDA_VISIBLE_DEVICES": ""})
     assert by_name(source.start())["gpu"].method == "absent"
     assert "GPU" not in [type(part).__name__ for part in source._tracker._hardware]
@@ -328,3 +331,145 @@ def test_source_bills_the_time_inside_a_measurement(make_source, monkeypatch):
         clock[0] += 8.0
         last = source.read()["ram"]
     assert (last - first) / 1e6 == pytest.approx(ram.total_power().W * 5 * (8 + 2), rel=1e-5)
+
+
+SHARE = allocation.CpuShare(2, 64, "cgroup", (0, 1), key="0-1")
+
+
+@pytest.fixture
+def no_counter(monkeypatch):
+    from codecarbon.core import cpu
+
+    monkeypatch.setattr(cpu, "is_rapl_available", lambda: False)
+
+
+def give_share(monkeypatch, share):
+    monkeypatch.setattr(allocation, "cpu_share", lambda *_, **__: share)
+
+
+def test_source_scales_the_load_model_to_the_share_once(make_source, monkeypatch, no_counter):
+    give_share(monkeypatch, SHARE)
+    source = make_source(cpu_tdp_w=225.0)
+    part = by_name(source.start())["cpu"]
+    assert part.method == "modelled"
+    assert part.detail == ("CPU load model, TDP 7.031 W, cgroup-scaled, 2 of 64 processors, 225 W given by the user")
+    assert (part.low, part.high) == (0.3, 3.0)
+    assert part.hardware == ("cpu:0-1",)
+    (cpu,) = [one for one in source._tracker._hardware if type(one).__name__ == "CPU"]
+    assert cpu._tdp == pytest.approx(225 * 2 / 64)
+    for load, watts in ((100.0, 7.03125), (0.0, 0.703125)):
+        monkeypatch.setattr(cpu._cpu_load_meter, "percent", lambda load=load: load)
+        assert pytest.approx(watts) == cpu._get_power_from_cpu_load().W
+
+
+def test_source_reads_the_load_of_the_share_and_not_of_the_machine(make_source, monkeypatch, no_counter, tmp_path):
+    from finetune.emissions.load import ShareLoad
+
+    group = tmp_path / "group"
+    group.mkdir()
+    (group / "cpu.stat").write_text("usage_usec 0\n")
+    give_share(monkeypatch, allocation.CpuShare(0.5, 2, "cgroup", group=group, key="cgroup-9"))
+    source = make_source(cpu_tdp_w=100.0)
+    source.start()
+    (cpu,) = [one for one in source._tracker._hardware if type(one).__name__ == "CPU"]
+    assert isinstance(cpu._cpu_load_meter, ShareLoad)
+    source._tracker._scheduler_monitor_power.stop()  # it would take its own samples in between
+    cpu._cpu_load_meter.reset()
+    time.sleep(0.05)
+    assert pytest.approx(2.5) == cpu._get_power_from_cpu_load().W  # the group is idle, whatever the machine does
+    (group / "cpu.stat").write_text("usage_usec 99000000\n")
+    assert pytest.approx(25.0) == cpu._get_power_from_cpu_load().W
+
+
+def test_source_says_when_only_the_machines_load_can_be_read(make_source, monkeypatch, no_counter):
+    from codecarbon.external.hardware import SystemCPULoadMeter
+
+    give_share(monkeypatch, allocation.CpuShare(8, 64, "SLURM", key="slurm-7"))
+    source = make_source(cpu_tdp_w=64.0)
+    part = by_name(source.start())["cpu"]
+    assert part.detail == (
+        "CPU load model, TDP 8 W, SLURM-scaled, 8 of 64 processors, 64 W given by the user, "
+        "at the load of the whole machine"
+    )
+    (cpu,) = [one for one in source._tracker._hardware if type(one).__name__ == "CPU"]
+    assert isinstance(cpu._cpu_load_meter, SystemCPULoadMeter)
+
+
+def test_source_guesses_an_unknown_tdp_from_all_processors_of_the_machine(make_source, monkeypatch, no_counter):
+    from codecarbon.core import cpu as core
+    from codecarbon.core.hardware_cache import get_cached_tdp
+
+    table = get_cached_tdp(core)
+    monkeypatch.setattr(table, "model", "Unheard Of 9000")
+    give_share(monkeypatch, SHARE)
+    detail = by_name(make_source().start())["cpu"].detail
+    assert detail.startswith("CPU load model, TDP 8 W, cgroup-scaled, 2 of 64 processors, 256 W guessed, Unheard Of")
+    monkeypatch.setattr(table, "model", "AMD EPYC 7742")  # 225 W a socket
+    monkeypatch.setattr("codecarbon.core.util.count_physical_cpus", lambda: 2)
+    assert by_name(make_source().start())["cpu"].detail.endswith("450 W of AMD EPYC 7742")
+
+
+def test_source_never_scales_a_counter_and_says_what_it_covers(make_source, monkeypatch, rapl_cpu):
+    from codecarbon.core import cpu as core
+
+    monkeypatch.setattr(core, "is_rapl_available", lambda: True)
+    give_share(monkeypatch, SHARE)
+    arguments = {}
+
+    def build(**given):
+        arguments.update(given)
+        raise RuntimeError("seen enough")
+
+    source = make_source()
+    with monkeypatch.context() as patched:
+        patched.setattr("codecarbon.OfflineEmissionsTracker", build)
+        source.start()
+    assert arguments["force_cpu_power"] is None
+    part = source._describe_cpu_share(tracker._describe_hardware(rapl_cpu({"0": ("package-0", 1)})))
+    assert part.method == "measured"
+    assert part.detail.endswith("of the whole machine; this run has 2 of 64 processors (cgroup)")
+    assert part.covers() == ("cpu",)
+
+
+def test_source_meters_every_card_of_its_processes_once(make_source, monkeypatch):
+    cards = tuple(Gpu(number, f"GPU-{number}") for number in range(4))
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: cards)
+    ranks = [allocation.Process(1, None, ("GPU-0",)), allocation.Process(2, None, ("GPU-2",))]
+    source = make_source(environment={"CUDA_VISIBLE_DEVICES": "0"}, processes=ranks)
+    assert source._resolve_gpus() == (None, [0, 2])
+    together = [allocation.Process(pid, None, ("GPU-0", "GPU-1")) for pid in (1, 2)]
+    source = make_source(environment={"CUDA_VISIBLE_DEVICES": "0,1"}, processes=together)
+    assert source._resolve_gpus() == (None, [0, 1])
+
+
+def test_source_says_which_cards_of_other_processes_it_cannot_read(make_source, monkeypatch):
+    ranks = [allocation.Process(1, None, ("GPU-0",)), allocation.Process(2, None, ("GPU-1",))]
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: (Gpu(0, "GPU-0"),))  # SLURM shows each task its own card alone
+    source = make_source(processes=ranks)
+    assert source._resolve_gpus() == (None, [0])
+    assert source._unreachable_words() == "1 GPU of other processes of this run cannot be read by the one that meters"
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: ())
+    part, indices = make_source(processes=ranks)._resolve_gpus()
+    assert (part.method, indices) == (None, [])
+    assert "2 GPUs of other processes" in part.detail
+
+
+def test_source_notices_others_on_its_cards_at_start_and_end(make_source, monkeypatch):
+    cards = (Gpu(0, "GPU-a"), Gpu(1, "GPU-b"))
+    monkeypatch.setattr(gpus, "nvidia_gpus", lambda: cards)
+    own = os.getpid()
+    listed = {0: frozenset({111}), 1: frozenset()}
+    asked = []
+
+    def ask(indices):
+        asked.append(list(indices))
+        return {index: listed[index] for index in asked[-1]}
+
+    monkeypatch.setattr(gpus, "compute_processes", ask)
+    source = make_source(environment={"CUDA_VISIBLE_DEVICES": "0"}, processes=[allocation.Process(222)])
+    source.start()
+    listed[0] = frozenset({own, 222, 333})
+    source.stop()
+    assert asked == [[0], [0]]
+    (note,) = [note for note in source.notes() if note.startswith("GPU")]
+    assert note == ("GPU 0 is also used by 2 other processes (process id 111, 333): what they draw is in the reading")

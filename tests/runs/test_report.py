@@ -5,7 +5,7 @@ from pathlib import Path
 from finetune.runs.compare import compare_runs
 from finetune.runs.compare_report import comparison_csv, comparison_markdown, comparison_text
 from finetune.runs.record import list_runs, read_run
-from finetune.runs.report import closing_panel, list_table, total_energy
+from finetune.runs.report import closing_panel, list_table
 from finetune.runs.show import show_text
 from tests.runs.builders import QUICKSTART, STORED, make_emissions, make_run
 
@@ -49,17 +49,31 @@ def test_report_closing_panel_of_an_interrupted_run_tells_how_to_go_on():
     assert "next    finetune run --resume" in panel
 
 
-def test_report_total_counts_failed_runs_and_says_what_is_missing():
-    runs = [
-        make_run("a", emissions=make_emissions({"gpu": 1.0})),
-        make_run("b", emissions=make_emissions({"gpu": 2.0}, complete=False), status="failed"),
-        make_run("c", emissions={}),
-        make_run("d", emissions=make_emissions({"gpu": 4.0}, shared_with=["a"])),
-    ]
-    assert total_energy(runs) == {
-        "runs": 4, "energy_kwh": 7.0, "emissions_g": 700.0, "without_reading": 1, "incomplete": 1, "shared": 1,
-    }  # fmt: skip
-    assert total_energy([make_run(emissions={})])["energy_kwh"] is None
+def test_report_list_marks_runs_that_shared_the_machine():
+    alone, shared = make_run("a"), make_run("b", emissions=make_emissions({"gpu": 4.0}, shared_with=["a"]))
+    table = list_table([alone, shared], 140).splitlines()
+    assert "kWh *" not in table[2]
+    assert "4.00 kWh *" in table[3]
+    assert table[-1] == "*  another run used the machine at the same time: the energy is that of both"
+    assert "*" not in list_table([alone], 140)
+
+
+def test_report_show_names_the_neighbours():
+    text = show_text(make_run(emissions=make_emissions({"gpu": 4.0}, shared_with=["a", "b"])), 140)
+    assert "note: a and b used the machine at the same time" in text
+
+
+def test_report_show_tells_the_idle_baseline_apart_from_the_total():
+    idle = {"duration_s": 30.0, "watts": {"cpu": None, "gpu": 70.0}, "above_idle_kwh": {"cpu": None, "gpu": 0.25}}
+    text = show_text(make_run(emissions=make_emissions({"gpu": 4.0}, idle=idle)), 140)
+    assert "at rest for 30 s, not part of the total: gpu 70.0 W, above it 250 Wh" in text
+    unknown = idle | {"above_idle_kwh": {"gpu": None}}
+    text = show_text(make_run(emissions=make_emissions({"gpu": 4.0}, idle=unknown)), 140)
+    assert "gpu 70.0 W, above it not known for every life" in text
+    modelled = idle | {"watts": {"cpu": None, "gpu": None}}
+    text = show_text(make_run(emissions=make_emissions({"cpu": 4.0}, idle=modelled)), 140)
+    assert "no component has a sensor" in text
+    assert "at rest" not in show_text(make_run(emissions=make_emissions({"gpu": 4.0}, idle=None)), 140)
 
 
 def test_report_every_text_fits_its_width_and_is_the_same_twice():
