@@ -14,17 +14,24 @@ def show(
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Add the evaluations: score against energy as the run went on.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write all of it as one self-contained page.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run record (run.json) for programs.")] = False,
 ) -> None:
     """Show all about one run: scores and baselines, energy by phase and component, and how each number is known."""
     import json
     import shutil
 
+    from finetune.runs import exports
     from finetune.runs.record import find_run, read_run, run_to_json
     from finetune.runs.show import show_text
 
+    exports.check_target("--html", html, exports.PAGE_ENDINGS)
     found = read_run(find_run(run, output_dir))
     if as_json:
         typer.echo(json.dumps(run_to_json(found), indent=2, ensure_ascii=False))
-        return
-    typer.echo(show_text(found, shutil.get_terminal_size((100, 24)).columns, timeline))
+    else:
+        typer.echo(show_text(found, shutil.get_terminal_size((100, 24)).columns, timeline))
+    if html is not None:
+        typer.echo(exports.write_run_page(found, html), err=True)

@@ -25,3 +25,12 @@ def test_show_json_is_the_record(on_stored_runs):
     code, out, err = on_stored_runs("show", "a1b2c3", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(Path("stored_runs/quickstart-20260901T120000Z-a1b2c3/run.json").read_text())
+
+
+def test_show_html_is_written_beside_the_text(on_stored_runs, tmp_path):
+    page = tmp_path / "page.html"
+    code, out, err = on_stored_runs("show", "a1b2c3", "--html", str(page))
+    assert (code, out.splitlines()[0]) == (0, "quickstart: completed")
+    assert err.startswith(f"wrote {page} (")
+    assert "<h1>quickstart</h1>" in page.read_text(encoding="utf-8")
+    assert on_stored_runs("show", "a1b2c3", "--html", str(tmp_path / "page.txt"))[0] == 1
