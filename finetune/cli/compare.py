@@ -1,5 +1,6 @@
 """finetune compare."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,14 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print {runs, pareto, notes} for programs.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
+    chart: Annotated[bool, typer.Option("--chart", help="Also draw score against energy in the terminal.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write one self-contained page with plots.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also write the plot of score against energy as .svg, .png or .pdf.", show_default=False),
+    ] = None,
 ) -> None:
     """Put runs side by side: what differs, score with interval, kWh with band, g CO2e, time.
 
@@ -51,11 +60,22 @@ def compare(
         raise typer.BadParameter("--json, --csv and --md exclude each other")
     if last is not None and runs:
         raise typer.BadParameter("--last takes the newest runs of the folder; leave it out, or the names of runs")
-    from finetune.runs.requests import ComparisonRequest, requested_comparison, written_comparison
+    if chart and (as_json or as_csv or as_markdown):
+        raise typer.BadParameter("--chart is for the table; leave out --json, --csv and --md")
+    from finetune.runs import exports
+    from finetune.runs.requests import ComparisonRequest, drawn_comparison, requested_comparison, written_comparison
 
+    exports.check_target("--html", html, exports.PAGE_ENDINGS)
+    exports.check_target("--plot", plot, exports.PLOT_ENDINGS)
     request = ComparisonRequest(tuple(runs or ()), output_dir, metric, sort, baseline, grid, last)
     comparison, notes = requested_comparison(request)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     form = "json" if as_json else "csv" if as_csv else "md" if as_markdown else "text"
     typer.echo(written_comparison(comparison, form, notes))
+    if chart:
+        typer.echo(f"\n{drawn_comparison(comparison, sys.stdout.encoding)}")
+    if html is not None:
+        typer.echo(exports.write_comparison_page(comparison, notes, html), err=True)
+    if plot is not None:
+        typer.echo(exports.write_plot(comparison, plot), err=True)

@@ -1,6 +1,7 @@
 """A comparison as a table for people, as Markdown and as CSV."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,8 +78,14 @@ def delta_lines(comparison: Comparison) -> list[str]:
 
 def run_label(run: Run, comparison: Comparison) -> str:
     """Return the name of a run, with its short id when another run has that name."""
-    same = sum(row.run.name == run.name for row in comparison.rows)
-    return one_line(run.name if same == 1 else f"{run.name} {short_id(run)}")
+    return run_labels(comparison)[run.run_id]
+
+
+def run_labels(comparison: Comparison) -> dict[str, str]:
+    """Return the label of every run by its id."""
+    runs = [row.run for row in comparison.rows]
+    names = Counter(run.name for run in runs)
+    return {run.run_id: one_line(run.name if names[run.name] == 1 else f"{run.name} {short_id(run)}") for run in runs}
 
 
 def short_id(run: Run) -> str:

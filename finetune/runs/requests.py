@@ -50,6 +50,23 @@ def written_comparison(comparison: Comparison, form: str, notes: tuple[str, ...]
     return comparison_text(comparison, shutil.get_terminal_size((100, 24)).columns)
 
 
+def drawn_comparison(comparison: Comparison, encoding: str | None) -> str:
+    """Return the plots of score against energy in characters, one a set, that an output of this encoding can show.
+
+    Raises FinetuneError when there is nothing to draw.
+    """
+    from finetune.runs.exports import plots
+    from finetune.runs.scatter_text import scatter_text
+
+    is_ascii = "utf" not in (encoding or "utf-8").lower()
+    width = shutil.get_terminal_size((100, 24)).columns
+    blocks = []
+    for scatter in plots(comparison):
+        heading = f"set {scatter.run_set.name}\n" if len(comparison.sets) > 1 else ""
+        blocks.append(heading + scatter_text(scatter, width, is_ascii))
+    return "\n\n".join(blocks)
+
+
 def _runs(request: ComparisonRequest) -> tuple[tuple[Run, ...], tuple[str, ...]]:
     if request.references:
         return tuple(read_run(find_run(reference, request.output_dir)) for reference in request.references), ()

@@ -16,19 +16,20 @@ def show_text(run: Run, width: int, timeline: bool = False) -> str:
     """Return a page about a run for a terminal of `width` characters; `timeline` adds its evaluations."""
     blocks = [
         closing_panel(run),
-        "\n".join(_facts(run)),
+        "\n".join(f"{name:<10}{one_line(value)}" for name, value in run_facts(run).items()),
         _scores(run),
         _phases(run),
         _components(run, width),
         _beside(run),
-        _idle(run),
-        "\n".join(f"note: {note}" for note in _notes(run)),
+        idle_words(run),
+        "\n".join(f"note: {note}" for note in run_notes(run)),
         _timeline(run) if timeline else "",
     ]
     return plain("\n\n".join(block for block in blocks if block))
 
 
-def _facts(run: Run) -> list[str]:
+def run_facts(run: Run) -> dict[str, str]:
+    """Return what a run was, by name; what the record does not say is left out."""
     created = (run.created_at or "–").replace("T", " ")
     finished = f", finished {run.finished_at.replace('T', ' ')}" if run.finished_at else ""
     facts = {
@@ -42,7 +43,7 @@ def _facts(run: Run) -> list[str]:
         "grid": _grid(run.emissions),
         "tags": ", ".join(run.tags),
     }
-    return [f"{name:<10}{one_line(value)}" for name, value in facts.items() if value]
+    return {name: value for name, value in facts.items() if value}
 
 
 def _grid(emissions: Mapping[str, Any]) -> str:
@@ -168,7 +169,9 @@ def _components(run: Run, width: int) -> str:
 def _beside(run: Run) -> str:
     lines = [f"{name:<10}{one_line(words)}" for name, words in beside_lines(run).items()]
     return "\n".join(["Beside the total:", *lines]) if lines else ""
-def _idle(run: Run) -> str:
+
+
+def idle_words(run: Run) -> str:
     """Return what the machine drew at rest and what the run used above that, where a baseline was taken."""
     idle = run.emissions.get("idle")
     if not isinstance(idle, Mapping):
@@ -197,7 +200,8 @@ def _cell(value: float | None, factor: float = 1.0) -> str:
     return formats.NOT_MEASURED if value is None else formats.significant(value * factor)
 
 
-def _notes(run: Run) -> list[str]:
+def run_notes(run: Run) -> list[str]:
+    """Return what a reader of the run's numbers should know."""
     notes = run.emissions.get("notes")
     found = [str(note) for note in notes] if isinstance(notes, list) else []
     repeated = as_number(run.emissions.get("repeated_work_kwh"))

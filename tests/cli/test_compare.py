@@ -75,3 +75,51 @@ def test_compare_last_beyond_what_is_there_takes_all_and_says_so(on_stored_runs)
 @pytest.mark.parametrize("arguments", [["quickstart", "--last", "2"], ["--last", "0"], ["--last", "two"]])
 def test_compare_last_without_a_sense_is_a_usage_error(on_stored_runs, arguments):
     assert on_stored_runs("compare", *arguments)[0] == 2
+
+
+def test_compare_chart_golden(transcript):
+    assert_golden("compare_chart.txt", transcript("compare", "--chart"))
+
+
+def test_compare_html_and_plot_are_written_beside_the_table(on_stored_runs, tmp_path):
+    page, plot = tmp_path / "page.html", tmp_path / "plot.svg"
+    code, out, err = on_stored_runs("compare", "--json", "--html", str(page), "--plot", str(plot))
+    assert code == 0
+    assert len(json.loads(out)["runs"]) == 4
+    assert f"wrote {page} (" in err
+    assert "it shows set A, not B" in err
+    text = page.read_text(encoding="utf-8")
+    assert "did not finish left out" in text  # notes on what was left out are on the page too
+    assert plot.read_text(encoding="utf-8").startswith("<svg ")
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--html", "run.json"], "--html run.json: the file must end in .html or .htm"),
+        (["--plot", "plot.jpg"], "--plot plot.jpg: the file must end in .svg, .png or .pdf"),
+        (["--html", "nowhere/page.html"], "--html nowhere/page.html: no folder nowhere"),
+    ],
+)
+def test_compare_refuses_a_target_before_it_reads_a_run(on_stored_runs, arguments, message):
+    code, out, err = on_stored_runs("compare", *arguments)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert "note:" not in err
+
+
+def test_compare_plot_without_energy_says_what_is_missing(tmp_path, capsys):
+    from finetune.cli.app import main
+    from finetune.runs.record import write_run
+    from tests.runs.builders import make_run
+
+    (tmp_path / "a").mkdir()
+    write_run(make_run("a", emissions={}), tmp_path / "a")
+    for arguments in (["--plot", str(tmp_path / "a.svg")], ["--chart"]):
+        assert main(["compare", "--output-dir", str(tmp_path), *arguments]) == 1
+        assert "nothing to plot" in capsys.readouterr().err
+
+
+def test_compare_chart_is_for_the_table(on_stored_runs):
+    assert on_stored_runs("compare", "--chart", "--json")[0] == 2

@@ -39,3 +39,12 @@ def test_show_refuses_a_target_that_is_none(on_stored_runs):
     code, out, err = on_stored_runs("show", "a1b2c3", "--target", "accuracy>0.8")
     assert (code, out) == (2, "")
     assert "accuracy=0.8" in err
+
+
+def test_show_html_is_written_beside_the_text(on_stored_runs, tmp_path):
+    page = tmp_path / "page.html"
+    code, out, err = on_stored_runs("show", "a1b2c3", "--html", str(page))
+    assert (code, out.splitlines()[0]) == (0, "quickstart: completed")
+    assert err.startswith(f"wrote {page} (")
+    assert "<h1>quickstart</h1>" in page.read_text(encoding="utf-8")
+    assert on_stored_runs("show", "a1b2c3", "--html", str(tmp_path / "page.txt"))[0] == 1

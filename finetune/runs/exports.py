@@ -1,0 +1,76 @@
+"""Comparisons and runs as files: pages and plots."""
+
+from pathlib import Path
+
+from finetune.errors import FinetuneError
+from finetune.runs.comparison import Comparison
+from finetune.runs.files import write_atomically
+from finetune.runs.formats import file_size
+from finetune.runs.record import Run
+from finetune.runs.scatter import Scatter, scatters
+from finetune.text import join_words
+
+PAGE_ENDINGS = (".html", ".htm")
+PLOT_ENDINGS = (".svg", ".png", ".pdf")
+
+
+def check_target(option: str, path: Path | None, endings: tuple[str, ...]) -> None:
+    """Raise FinetuneError when a file that is to be written has another ending than its kind, or no folder."""
+    if path is None:
+        return
+    if path.suffix.lower() not in endings:
+        raise FinetuneError(f"{option} {path}: the file must end in {join_words(endings, 'or')}")
+    if not path.parent.is_dir():
+        raise FinetuneError(f"{option} {path}: no folder {path.parent}", f"mkdir -p {path.parent}")
+
+
+def write_comparison_page(comparison: Comparison, notes: tuple[str, ...], path: Path) -> str:
+    """Write the page of a comparison and return a line that says so."""
+    from finetune.runs.page.render import comparison_html
+
+    return _written(path, comparison_html(comparison, notes))
+
+
+def write_run_page(run: Run, path: Path) -> str:
+    """Write the page of a run and return a line that says so."""
+    from finetune.runs.page.render import run_html
+
+    return _written(path, run_html(run))
+
+
+def write_plot(comparison: Comparison, path: Path) -> str:
+    """Write the plot of score against energy, of the largest set, and return a line that says so.
+
+    Raises FinetuneError when no run has both a score and an energy, or when what draws PNG and PDF is not installed.
+    """
+    first, *others = plots(comparison)
+    beyond = [scatter.run_set.name for scatter in others]
+    words = (
+        f"; it shows set {first.run_set.name}, not {join_words(beyond, 'and')}: other data or metric" if beyond else ""
+    )
+    form = path.suffix.lower().removeprefix(".")
+    if form == "svg":
+        from finetune.runs.page.render import pareto_svg
+
+        return _written(path, pareto_svg(first)) + words
+    from finetune.runs.page.image import pareto_image
+
+    image = pareto_image(first, form)
+    path.write_bytes(image)
+    return f"wrote {path} ({file_size(len(image))}){words}"
+
+
+def plots(comparison: Comparison) -> tuple[Scatter, ...]:
+    """Return the plots of a comparison, at least one; raises FinetuneError when there is nothing to draw."""
+    found = scatters(comparison)
+    if not found:
+        raise FinetuneError(
+            "nothing to plot: no run has both a score and the energy of train, evaluate and save",
+            "finetune show RUN says what is missing.",
+        )
+    return found
+
+
+def _written(path: Path, text: str) -> str:
+    write_atomically(path, text)
+    return f"wrote {path} ({file_size(len(text.encode()))})"

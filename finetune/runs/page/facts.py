@@ -1,0 +1,147 @@
+"""What the page of a comparison and the page of a run both say about a run: phases, components, settings, notes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from finetune.runs import formats
+from finetune.runs.differences import flatten
+from finetune.runs.page.charts import stacked_bar
+from finetune.runs.record import Run, Score, as_number
+
+Section = dict[str, Any]
+
+PHASES = ("train", "evaluate", "save", "load", "preprocess", "baseline", "audit", "other")
+COMPONENTS = ("cpu", "gpu", "ram")
+RULES = (
+    "Score and energy are compared only among runs on the same data, split, number of rows and metric: a set. Scores "
+    "of other data measure something else.",
+    "Energy is ranked on train + evaluate + save without repeated work. Loading, caches and baselines depend on the "
+    "day; the total counts them.",
+    "A band is a bound by engineering judgement on what a reading can be off, not a confidence interval.",
+    "Cheaper is said only when the whole range of the energy ratio lies below 1. Otherwise it is undecided.",
+    "A run is off the Pareto front only when another run is shown to score higher and to use less.",
+    "Runs that did not finish, had hardware without a reading (≥, a lower bound) or shared their machine are shown and "
+    "not ranked by energy.",
+    "What was not measured is called so, and is never 0.",
+)  # fmt: skip
+
+
+def energy_words(run: Run) -> str:
+    """Return the energy of the whole run: ≥ for a lower bound."""
+    kwh = run.energy_kwh()
+    return formats.NOT_MEASURED if kwh is None else _at_least(run) + formats.energy(kwh)
+
+
+def energy_band(run: Run) -> str:
+    """Return the band of the run's energy, empty when it has no upper end."""
+    kwh, low, high = (as_number(run.emissions.get(f"energy_kwh{end}")) for end in ("", "_low", "_high"))
+    if kwh is None or low is None or high is None or not _is_complete(run):
+        return ""
+    unit, factor = formats.energy_unit([kwh])
+    return f"{formats.span(low * factor, high * factor)} {unit}"
+
+
+def interval_words(score: Score | None) -> str:
+    """Return the interval of a score to stand behind other words, empty when it has none."""
+    interval = formats.score_interval(score) if score is not None else ""
+    return f", interval {interval}" if interval else ""
+
+
+def grams_words(run: Run, grams: float | None) -> str:
+    """Return grams of CO2e of a run: ≥ for a lower bound."""
+    return formats.NOT_MEASURED if grams is None else _at_least(run) + formats.grams(grams)
+
+
+def phase_rows(run: Run) -> list[Section]:
+    """Return the run's phases in the order of PHASES: energy, grams, time, share of the energy, energy by component."""
+    entries, total = _entries(run, "phases"), run.energy_kwh()
+    ordered = [name for name in PHASES if name in entries] + [name for name in entries if name not in PHASES]
+    return [
+        {
+            "name": name,
+            "kwh": (kwh := as_number(entries[name].get("energy_kwh"))),
+            "energy": formats.energy(kwh),
+            "grams": formats.grams(as_number(entries[name].get("emissions_g"))),
+            "time": formats.duration(as_number(entries[name].get("duration_s"))),
+            "share": f"{100 * kwh / total:.0f} %" if kwh is not None and total else "–",
+        }
+        for name in ordered
+    ]
+
+
+def component_rows(run: Run) -> list[Section]:
+    """Return the run's components: energy, band, method and how it is known; absent hardware is left out."""
+    entries = {name: entry for name, entry in _entries(run, "components").items() if entry.get("method") != "absent"}
+    unit, factor = formats.energy_unit(as_number(entry.get("energy_kwh")) for entry in entries.values())
+    rows = []
+    for name, entry in entries.items():
+        kwh, low, high = (as_number(entry.get(f"energy_kwh{end}")) for end in ("", "_low", "_high"))
+        has_band = low is not None and high is not None
+        rows.append(
+            {
+                "name": name,
+                "kwh": kwh,
+                "energy": formats.NOT_MEASURED if kwh is None else f"{formats.significant(kwh * factor)} {unit}",
+                "band": formats.span(low * factor, high * factor) + f" {unit}" if has_band and low and high else "–",
+                "method": str(entry.get("method") or formats.NOT_MEASURED),
+                "detail": str(entry.get("detail") or ""),
+            }
+        )
+    return rows
+
+
+def energy_bars(runs: Sequence[tuple[str, Run]]) -> list[Section]:
+    """Return the bars by phase and by component of runs with their labels, all on one scale, and their legends."""
+    longest = max((run.energy_kwh() or 0.0 for _, run in runs), default=0.0)
+    if longest <= 0:
+        return []
+    kinds = (("phase", PHASES, phase_rows), ("component", COMPONENTS, component_rows))
+    found = []
+    for kind, usual, rows_of in kinds:
+        parts = [(label, run, {row["name"]: row["kwh"] for row in rows_of(run)}) for label, run in runs]
+        used = {name for _, _, energies in parts for name, kwh in energies.items() if kwh}
+        names = [*usual, *sorted(used - set(usual))]
+        bars = [
+            {
+                "id": run.run_id,
+                "label": label,
+                "total": energy_words(run),
+                "segments": stacked_bar(energies, longest, names),
+                "unread": [name for name, kwh in energies.items() if kwh is None],
+            }
+            for label, run, energies in parts
+        ]
+        legend = [{"name": name, "colour": names.index(name) + 1} for name in names if name in used]
+        found.append({"kind": kind, "legend": legend, "bars": bars})
+    return found
+
+
+def setting_words(value: Any) -> str:
+    """Return a setting of a recipe as people write it; – for none."""
+    if value is None or value == {}:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(map(setting_words, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def recipe_rows(run: Run) -> list[tuple[str, str]]:
+    """Return every setting of the run's recipe that is not null."""
+    return [(key, setting_words(value)) for key, value in flatten(run.recipe).items() if value not in (None, {}, [])]
+
+
+def _entries(run: Run, section: str) -> dict[str, Mapping[str, Any]]:
+    entries = run.emissions.get(section)
+    if not isinstance(entries, Mapping):
+        return {}
+    return {str(name): entry for name, entry in entries.items() if isinstance(entry, Mapping)}
+
+
+def _is_complete(run: Run) -> bool:
+    return run.emissions.get("complete") is True
+
+
+def _at_least(run: Run) -> str:
+    return "" if _is_complete(run) else "≥ "

@@ -1,0 +1,144 @@
+"""One run as the plain values that its page shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from finetune.runs import formats
+from finetune.runs.differences import flatten
+from finetune.runs.page import facts
+from finetune.runs.page.charts import curves_plot, learning_curve
+from finetune.runs.page.confusion import confusion
+from finetune.runs.record import Run, Score, as_number
+from finetune.runs.report import BASELINE_WORDS, baseline_score
+from finetune.runs.show import run_facts, run_notes
+
+Section = dict[str, Any]
+
+
+def run_content(run: Run) -> Section:
+    """Return what the template of a run shows; predictions are read from its folder."""
+    by_class, trouble = confusion(run)
+    return {
+        "title": run.name,
+        "status": run.status + (f": {run.status_reason}" if run.status_reason else ""),
+        "is_finished": run.is_finished,
+        "cards": _cards(run),
+        "facts": list(run_facts(run).items()),
+        "scores": _scores(run),
+        "curves": _curves(run),
+        "course": _course(run),
+        "bars": facts.energy_bars([(run.name, run)]),
+        "phases": facts.phase_rows(run),
+        "components": facts.component_rows(run),
+        "forecasts": _forecasts(run),
+        "confusion": by_class,
+        "settings": facts.recipe_rows(run),
+        "surroundings": [
+            (key, facts.setting_words(value)) for key, value in flatten({**run.hardware, **run.versions}).items()
+        ],
+        "notes": [*run_notes(run), *([trouble] if trouble else [])],
+        "rules": facts.RULES,
+    }
+
+
+def _cards(run: Run) -> list[Section]:
+    main, metric = run.main_score(), str(run.main_metric.get("name"))
+    cards = []
+    if main is not None:
+        before = [
+            f"{words} {formats.score_value(score.value)}"
+            for name, words in BASELINE_WORDS.items()
+            if (score := baseline_score(run, name, metric)) is not None
+        ]
+        words = "; ".join(word for word in (facts.interval_words(main).removeprefix(", "), ", ".join(before)) if word)
+        name = f"{metric} on {run.main_metric.get('split')}"
+        cards.append({"name": name, "value": formats.score_value(main.value), "words": words})
+    band = facts.energy_band(run)
+    per_1000 = as_number(run.emissions.get("wh_per_1000_predictions"))
+    cards += [
+        {"name": "Energy", "value": facts.energy_words(run), "words": f"band {band}" if band else ""},
+        {"name": "CO₂e as run", "value": facts.grams_words(run, run.emissions_g()), "words": _place(run)},
+        {"name": "Time", "value": formats.duration(run.duration_s()),
+         "words": f"{formats.significant(per_1000)} Wh per 1,000 predictions" if per_1000 is not None else ""},
+    ]  # fmt: skip
+    return cards
+
+
+def _place(run: Run) -> str:
+    intensity = run.emissions.get("carbon_intensity")
+    stated = intensity if isinstance(intensity, Mapping) else {}
+    value = as_number(stated.get("g_per_kwh"))
+    words = f"{formats.significant(value)} g/kWh" if value is not None else "grid not known"
+    return f"{words}, {stated['location']}" if stated.get("location") else words
+
+
+def _scores(run: Run) -> Section | None:
+    """Return the scores of every split and baseline as a table."""
+    named = {**run.metrics, **{BASELINE_WORDS.get(name, name): scores for name, scores in run.baselines.items()}}
+    splits = {name: scores for name, scores in named.items() if isinstance(scores, Mapping)}
+    metrics = list(dict.fromkeys(metric for scores in splits.values() for metric in scores))
+    if not metrics:
+        return None
+    rows = [(metric, [_score_words(scores.get(metric)) for scores in splits.values()]) for metric in metrics]
+    return {"splits": list(splits), "rows": rows}
+
+
+def _score_words(value: Any) -> str:
+    score = Score.from_json(value)
+    return "–" if score is None else formats.score(score)
+
+
+def _curves(run: Run) -> Section | None:
+    metric = str(run.main_metric.get("name"))
+    curve = learning_curve(run, run.name, metric, 1)
+    return curves_plot([curve], metric, "", 0) if curve is not None else None
+
+
+def _course(run: Run) -> Section | None:
+    """Return the evaluations as a table: what was spent until each, and its scores."""
+    entries = [
+        (entry, flatten(metrics) if isinstance(metrics := entry.get("metrics"), Mapping) else {})
+        for entry in run.timeline
+    ]
+    metrics = list(dict.fromkeys(name for _, scores in entries for name in scores))
+    metrics = [name for name in metrics if name.rpartition(".")[2] not in ("low", "high", "n")]
+    rows = [
+        [
+            facts.setting_words(entry.get("step")),
+            facts.setting_words(entry.get("epoch")),
+            formats.duration(as_number(entry.get("elapsed_s"))),
+            formats.energy(as_number(entry.get("energy_kwh"))),
+            formats.grams(as_number(entry.get("emissions_g"))),
+            *(
+                "–" if (score := as_number(scores.get(name))) is None else formats.score_value(score)
+                for name in metrics
+            ),
+        ]
+        for entry, scores in entries
+    ]
+    heading = ["step", "epoch", "time", "energy", "CO₂e", *(name.removesuffix(".value") for name in metrics)]
+    return {"heading": heading, "rows": rows} if rows else None
+
+
+def _forecasts(run: Run) -> list[Section]:
+    """Return what was forecast for the whole run on its way, and when."""
+    stated = run.emissions.get("forecasts")
+    return [
+        {
+            "when": f"step {entry['step']}" if entry.get("step") is not None else "before the first step",
+            "energy": formats.energy(as_number(entry.get("energy_kwh"))),
+            "range": _range(entry),
+            "grams": formats.grams(as_number(entry.get("emissions_g"))),
+            "time": formats.duration(as_number(entry.get("duration_s"))),
+        }
+        for entry in (stated if isinstance(stated, list) else [])
+        if isinstance(entry, Mapping)
+    ]
+
+
+def _range(entry: Mapping[str, Any]) -> str:
+    low, high = as_number(entry.get("energy_kwh_low")), as_number(entry.get("energy_kwh_high"))
+    if low is None or high is None:
+        return "–"
+    unit, factor = formats.energy_unit([high])
+    return f"{formats.span(low * factor, high * factor)} {unit}"
