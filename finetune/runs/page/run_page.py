@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.runs import formats
+from finetune.runs.beside import beside_lines
 from finetune.runs.differences import flatten
 from finetune.runs.page import facts
 from finetune.runs.page.charts import curves_plot, learning_curve
 from finetune.runs.page.confusion import confusion
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.report import BASELINE_WORDS, baseline_score
-from finetune.runs.show import run_facts, run_notes
+from finetune.runs.show import idle_words, run_facts, run_notes
 
 Section = dict[str, Any]
 
@@ -30,6 +31,7 @@ def run_content(run: Run) -> Section:
         "bars": facts.energy_bars([(run.name, run)]),
         "phases": facts.phase_rows(run),
         "components": facts.component_rows(run),
+        "beside": _beside(run),
         "forecasts": _forecasts(run),
         "confusion": by_class,
         "settings": facts.recipe_rows(run),
@@ -120,16 +122,24 @@ def _course(run: Run) -> Section | None:
     return {"heading": heading, "rows": rows} if rows else None
 
 
+def _beside(run: Run) -> list[tuple[str, str]]:
+    """Return what is counted beside the emissions and never in them, and what the machine drew at rest."""
+    idle = idle_words(run)
+    return [*beside_lines(run).items(), *([("idle", idle)] if idle else [])]
+
+
 def _forecasts(run: Run) -> list[Section]:
-    """Return what was forecast for the whole run on its way, and when."""
+    """Return what was forecast for the whole run on its way, and by how much the end differed from it."""
     stated = run.emissions.get("forecasts")
     return [
         {
-            "when": f"step {entry['step']}" if entry.get("step") is not None else "before the first step",
+            "when": f"step {facts.setting_words(entry.get('at_step'))}",
+            "share": _percent(entry.get("share")),
             "energy": formats.energy(as_number(entry.get("energy_kwh"))),
             "range": _range(entry),
             "grams": formats.grams(as_number(entry.get("emissions_g"))),
             "time": formats.duration(as_number(entry.get("duration_s"))),
+            "error": _percent(entry.get("error"), "+"),
         }
         for entry in (stated if isinstance(stated, list) else [])
         if isinstance(entry, Mapping)
@@ -137,8 +147,13 @@ def _forecasts(run: Run) -> list[Section]:
 
 
 def _range(entry: Mapping[str, Any]) -> str:
-    low, high = as_number(entry.get("energy_kwh_low")), as_number(entry.get("energy_kwh_high"))
+    low, high = as_number(entry.get("low")), as_number(entry.get("high"))
     if low is None or high is None:
         return "–"
     unit, factor = formats.energy_unit([high])
     return f"{formats.span(low * factor, high * factor)} {unit}"
+
+
+def _percent(share: Any, sign: str = "") -> str:
+    number = as_number(share)
+    return "–" if number is None else f"{100 * number:{sign}.0f} %"
