@@ -55,8 +55,8 @@ def sci_g_per_run(operational_g: float | None, made_g: float | None) -> float | 
 
 
 def reserved_s(life: Life) -> float:
-    """Return how long a life had its machine, from the opening of the meter to its last reading."""
-    return life.start_up_s + sum(life.microseconds.values()) / 1e6
+    """Return how long a life had its machine, from the opening of the meter to its last reading, at rest or not."""
+    return life.start_up_s + (sum(life.microseconds.values()) + life.idle_microseconds) / 1e6
 
 
 def _embodied_g(stated: Embodied, seconds: float) -> float:

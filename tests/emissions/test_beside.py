@@ -45,6 +45,12 @@ def test_beside_adds_water_and_embodied_over_lives_and_machines(make_life):
     assert section["sci_g_per_run"] == pytest.approx(6 * 98.348 + made_g)
 
 
+def test_beside_counts_the_time_of_an_idle_baseline_as_reserved(make_life):
+    life = spent(make_life(embodied=CARD), 1, 10)
+    rested = dataclasses.replace(life, idle_microseconds=round(5 * 3.6e9))
+    assert summarize([rested])["embodied_g"] == pytest.approx(1.5 * summarize([life])["embodied_g"])
+
+
 @pytest.mark.parametrize("stated", [(None, None), (CARD, None)])
 def test_beside_gives_no_sci_score_without_embodied_emissions_of_every_life(make_life, stated):
     lives = [spent(make_life(number, embodied=figures), 1, 1) for number, figures in enumerate(stated)]
