@@ -168,6 +168,8 @@ def _components(run: Run, width: int) -> str:
 def _beside(run: Run) -> str:
     lines = [f"{name:<10}{one_line(words)}" for name, words in beside_lines(run).items()]
     return "\n".join(["Beside the total:", *lines]) if lines else ""
+
+
 def _idle(run: Run) -> str:
     """Return what the machine drew at rest and what the run used above that, where a baseline was taken."""
     idle = run.emissions.get("idle")
