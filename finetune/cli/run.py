@@ -43,6 +43,14 @@ def run(
     region: Annotated[
         str | None, typer.Option(help="State or province of that country, or gcp:REGION of Google Cloud.")
     ] = None,
+    max_emissions: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Carbon budget, in mg, g or kg: 50g. Wins over emissions.max_emissions_g."),
+    ] = None,
+    max_energy: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Energy budget, in Wh or kWh: 0.2kWh. Wins over emissions.max_energy_kwh."),
+    ] = None,
     idle_baseline: Annotated[
         float | None,
         typer.Option(
@@ -60,6 +68,8 @@ def run(
 ) -> None:
     """Fine-tune as a recipe says, and report energy and CO2e beside the scores.
 
+    With a budget it stops in time to evaluate and save within it.
+
     Ctrl-C, SIGTERM and SIGHUP save a checkpoint first; --resume goes on from there, bit for bit on a CPU.
     """
     import os
@@ -70,18 +80,22 @@ def run(
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
     from finetune import ranks
     from finetune.console import quiet_libraries
+    from finetune.emissions.budget import parse_budget
+
+    budget = parse_budget(max_energy, max_emissions)
 
     if (num_processes or 1) > 1 and not (dry_run or ranks.are_launched()):
         from finetune.training.launch import launch
 
         options = {"resume": resume, "smoke": smoke, "country": country, "region": region, "output-dir": output_dir}
-        more = {"idle-baseline": idle_baseline, "json": as_json}
-        raise typer.Exit(launch(arguments or [], {**options, **more}, num_processes or 1))
+        more = {"idle-baseline": idle_baseline, "max-emissions": max_emissions, "max-energy": max_energy}
+        raise typer.Exit(launch(arguments or [], {**options, **more, "json": as_json}, num_processes or 1))
     quiet_libraries()  # torch reads one of its settings when it is imported
     from finetune.training.start import Request, start
 
-    words = arguments or []
-    request = Request(words, resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline)
+    request = Request(
+        arguments or [], resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline, budget
+    )
     result = start(request)
     code = result.print(as_json)
     if code:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Rows are sorted by length within pools of this many global batches: large enough to leave little padding
 # (about 5 % on short messages), small enough that each epoch mixes the rows anew.
 _POOL_BATCHES = 64
+_SAMPLED_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,28 @@ def epoch_batches(
             pool[:] = pool[numpy.argsort(-lengths[pool], kind="stable")]
         order = draw.permutation(len(order))
     return EpochBatches(rows, order, lengths, batch_size)
+
+
+def count_tokens(lengths: numpy.ndarray, together: int) -> tuple[int, int]:
+    """Return the tokens of a batch without padding and with it; `lengths` go from long to short.
+
+    `together` rows are padded to the longest of them: those of one micro-batch on all ranks, which deal the rows out
+    like cards.
+    """
+    longest = lengths[::together].astype("int64")
+    rest = (len(longest) * together - len(lengths)) * int(longest[-1])  # the last ones may be fewer
+    return int(lengths.sum()), int(longest.sum()) * together - rest
+
+
+def padding(lengths: numpy.ndarray, batch_size: int, together: int, strategy: str, seed: int) -> float:
+    """Return how many tokens, padding too, the batches of an epoch hold for each token of the rows.
+
+    Of more than 65,536 rows it is that of a sample.
+    """
+    sample = lengths[:: -(-len(lengths) // _SAMPLED_ROWS)]
+    batches = epoch_batches(sample, batch_size, strategy, seed, 0)
+    counts = [count_tokens(sample[batch], together) for batch in batches]
+    return sum(padded for _, padded in counts) / sum(tokens for tokens, _ in counts)
 
 
 def micro_batches(

@@ -19,7 +19,7 @@ INFERENCE_SECONDS = 30.0
 """The cost of an answer is measured over so many passes of the reported split, or so long if that is shorter."""
 
 _TRIMMED = 0.1  # of the units, at either end of the blocks in the order of their cost
-_LEAST_SPREAD = 0.1
+_LEAST_SPREAD = 0.15
 _SPREAD_OF_ONE = 0.3
 # Assumptions for work of which none has been seen: a step is a forward and a backward pass of twice its cost.
 _FORWARDS_A_STEP = (2.0, 3.0, 4.0)
@@ -89,7 +89,7 @@ class Forecast:
 def rate_of(blocks: Sequence[Block]) -> Rate | None:
     """Return the cost of a unit as ΣJ / Σunits over the blocks without the cheapest and the dearest tenth.
 
-    The range is the spread of all blocks, wider when they are few, and never less than a tenth to either side. None
+    The range is the spread of all blocks, wider when they are few, and never less than 15 % to either side. None
     without blocks.
     """
     known = sorted((block for block in blocks if block.units > 0), key=lambda block: block.joules / block.units)
@@ -101,6 +101,12 @@ def rate_of(blocks: Sequence[Block]) -> Rate | None:
     seconds = math.fsum(block.seconds for block in kept) / units
     spread = _spread(known)
     return Rate(joules, joules * max(0.0, 1 - spread), joules * (1 + spread), seconds)
+
+
+def at_least(rate: Rate, blocks: Iterable[Block]) -> Rate:
+    """Return the rate, made dearer where one of the blocks was."""
+    found = [rate_of([block]) for block in blocks]
+    return max([rate, *(other for other in found if other is not None)], key=lambda known: known.joules)
 
 
 def _trimmed(ordered: Sequence[Block]) -> Sequence[Block]:

@@ -120,6 +120,16 @@ def emissions_g(lives: Iterable[Life]) -> float:
     return math.fsum(_kwh(total_microjoules([life])) * life.pue * life.carbon_intensity.g_per_kwh for life in lives)
 
 
+def facility_kwh(lives: Iterable[Life]) -> float:
+    """Return Σ over (segment, node) of energy × pue, in kWh: what the building draws, and what budgets count."""
+    return math.fsum(_kwh(total_microjoules([life])) * life.pue for life in lives)
+
+
+def in_phases(lives: Iterable[Life], phases: Sequence[str]) -> int:
+    """Return the microjoules that were spent in some phases."""
+    return sum(_in_phases(life, phases) for life in lives)
+
+
 def repeated_microjoules(lives: Sequence[Life]) -> int:
     """Return the energy spent after a checkpoint that a later segment resumed from: work that had to be done again."""
     return sum(wasted for _, wasted in _repeated(lives))

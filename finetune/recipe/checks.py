@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from finetune.recipe.adapter_keys import adapter_defaults, adapter_faults, adapter_notes
 from finetune.recipe.emissions_keys import emissions_faults
 from finetune.recipe.keys import Path, all_leaves, dotted
-from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault
+from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault, without_bounds
 from finetune.recipe.paths import BUILDERS, missing_inputs
 from finetune.recipe.schema import Recipe
-from finetune.tasks import Task, all_tasks
+from finetune.tasks import BOUNDED_METRICS, Task, all_tasks
 from finetune.text import did_you_mean, join_words
 
 # The keys of the format whose feature this version does not have: only their default is accepted.
@@ -22,8 +22,6 @@ NOT_AVAILABLE: tuple[Path, ...] = (
     ("preprocessing", "packing"),
     ("training", "seeds"),
     ("evaluation", "bias"),
-    ("emissions", "max_energy_kwh"),
-    ("emissions", "max_emissions_g"),
     ("hub", "push_to_hub"),
 )
 VALUES_NOT_AVAILABLE: Mapping[Path, tuple[str, ...]] = {
@@ -49,6 +47,7 @@ STREAMING = ("dataset", "streaming")
 VALIDATION_SIZE = ("dataset", "validation_size")
 EVAL_STRATEGY, SAVE_STRATEGY = ("training", "eval_strategy"), ("training", "save_strategy")
 EVAL_STEPS, SAVE_STEPS = ("training", "eval_steps"), ("training", "save_steps")
+MAX_G_PER_POINT = ("emissions", "max_g_per_point")
 BEST_METRIC = ("training", "metric_for_best_model")
 LOAD_BEST, PATIENCE = ("training", "load_best_model_at_end"), ("training", "early_stopping_patience")
 
@@ -98,6 +97,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from _training(recipe)
     yield from (Finding(*fault) for fault in adapter_faults(recipe))
     yield from (Finding(*fault) for fault in emissions_faults(recipe))
+    yield from _small_gain(recipe)
     yield from (Finding(key, message) for key, message in missing_inputs(recipe))
     task = all_tasks().get(recipe.task)
     if task is None:
@@ -225,6 +225,16 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(LOAD_BEST, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
         if training.early_stopping_patience is not None:
             yield Finding(PATIENCE, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
+
+
+def _small_gain(recipe: Recipe) -> Iterator[Finding]:
+    if recipe.emissions.max_g_per_point is None:
+        return
+    if recipe.training.eval_strategy == "no":
+        yield Finding(MAX_G_PER_POINT, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
+    best = name_best_metric(recipe)
+    if best is not None and best not in BOUNDED_METRICS:
+        yield Finding(MAX_G_PER_POINT, without_bounds(best), (BEST_METRIC,))
 
 
 def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:

@@ -58,10 +58,21 @@ class Emissions(Section):
         default=None, description="Thermal design power of the processor in watts, when the tool does not know it."
     )
     max_energy_kwh: Positive | None = Field(
-        default=None, description="Energy budget in kWh: the run stops in time to evaluate and save within it."
+        default=None,
+        description=(
+            "Energy budget in kWh, PUE included: the run stops in time to evaluate and save within it. One that is too "
+            "small for that is refused."
+        ),
     )
     max_emissions_g: Positive | None = Field(
         default=None, description="Carbon budget in g CO2e: the run stops in time to evaluate and save within it."
+    )
+    max_g_per_point: Positive | None = Field(
+        default=None,
+        description=(
+            "Stop when the best score rose by too little over the last two evaluations: more than so many g CO2e for "
+            "each point (0.01) of the metric for the best model, which must have bounds, as accuracy has."
+        ),
     )
 
 

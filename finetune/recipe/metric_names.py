@@ -82,6 +82,11 @@ def deciding_fault(written: str, recipe: Recipe, task: Task) -> str:
     return f"{written} is not scored; {said}"
 
 
+def without_bounds(name: str) -> str:
+    """Return why a gain in a metric cannot be counted in points."""
+    return f"{name} has no bounds that are known, and so no points that a gain could be counted in"
+
+
 def _near_metric(name: str, allowed: tuple[str, ...]) -> str | None:
     if name in METRIC_NICKNAMES and METRIC_NICKNAMES[name] in allowed:
         return METRIC_NICKNAMES[name]

@@ -14,6 +14,14 @@ from typing import Any
 # Every other metric is better the greater it is.
 LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "perplexity", "brier_score", "wer", "cer", "ter"})
 
+# The metrics with bounds at most 2 apart: a hundredth of 1 is a point of theirs.
+BOUNDED_METRICS = frozenset(
+    {
+        "accuracy", "exact_match", "matthews_correlation", "pearson", "spearman", "brier_score",
+        *(f"{name}_{average}" for name in ("f1", "precision", "recall") for average in ("macro", "micro", "weighted")),
+    }
+)  # fmt: skip
+
 
 def greater_is_better(metric: str) -> bool:
     """Tell the direction of a metric."""

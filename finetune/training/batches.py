@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from finetune import ranks
 from finetune.data.arrow_files import table_of
-from finetune.data.batching import epoch_batches
+from finetune.data.batching import count_tokens, epoch_batches
 from finetune.data.encoding import encode_window
 from finetune.data.spool import as_array
 from finetune.data.stream import Stream, window_rows
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 _BATCH_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 
-def train_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any, Any, int]]:
+def train_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any, Any, tuple[int, int]]]:
     """Yield (step, encoded rows, which of them, their tokens) for every step after `start`, until the plan ends.
+
+    Tokens are counted without padding and with it.
 
     The batch is that of all ranks, and depends on nothing but the seed, the step and the data.
     """
@@ -27,17 +30,17 @@ def train_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any, An
         yield from _streamed(prepared, prepared.data.stream, start)
         return
     plan, training = prepared.plan, prepared.recipe.training
-    lengths = _lengths(prepared.encoded.splits["train"])
+    lengths = row_lengths(prepared.encoded.splits["train"])
     step = start
     while step < plan.total_steps:
         epoch, done = divmod(step, plan.steps_per_epoch)
         order = epoch_batches(lengths, plan.global_batch_size, training.train_sampling_strategy, training.seed, epoch)
         for batch in order[done : done + plan.total_steps - step]:
             step += 1
-            yield step, prepared.train_rows, batch, int(lengths[batch].sum())
+            yield step, prepared.train_rows, batch, count_tokens(lengths[batch], rows_together(prepared))
 
 
-def _streamed(prepared: Prepared, stream: Stream, start: int) -> Iterator[tuple[int, Any, Any, int]]:
+def _streamed(prepared: Prepared, stream: Stream, start: int) -> Iterator[tuple[int, Any, Any, tuple[int, int]]]:
     plan, training, size = prepared.plan, prepared.recipe.training, prepared.plan.global_batch_size
     rows = window_rows(size)
     step = start
@@ -45,15 +48,20 @@ def _streamed(prepared: Prepared, stream: Stream, start: int) -> Iterator[tuple[
         epoch, done = divmod(step, plan.steps_per_epoch)
         number, done = divmod(done, rows // size)
         for window in _one_ahead(_encoded_windows(prepared, stream, rows, number)):
-            lengths = _lengths(window)
+            lengths = row_lengths(window)
             order = epoch_batches(lengths, size, training.train_sampling_strategy, training.seed, epoch, number)
             columns = batch_columns(window)
             for batch in order[done : done + plan.total_steps - step]:
                 step += 1
-                yield step, columns, batch, int(lengths[batch].sum())
+                yield step, columns, batch, count_tokens(lengths[batch], rows_together(prepared))
             if step == plan.total_steps:
                 return
             number, done = number + 1, 0
+
+
+def rows_together(prepared: Prepared) -> int:
+    """Return how many rows of a step, on all ranks, are padded to about the same length."""
+    return prepared.rows_at_once * ranks.size()
 
 
 def _encoded_windows(prepared: Prepared, stream: Stream, rows: int, first: int) -> Iterator[Any]:
@@ -77,7 +85,8 @@ def batch_columns(split: Any) -> Any:
     return split.select_columns([name for name in _BATCH_COLUMNS if name in split.column_names])
 
 
-def _lengths(split: Any) -> Any:
+def row_lengths(split: Any) -> Any:
+    """Return the tokens of each row of an encoded split (int32)."""
     import numpy
 
     return as_array(table_of(split).column("length"), numpy.int32)

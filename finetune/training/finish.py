@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import ranks
+from finetune.console import say
 from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
 from finetune.models.adapters import ADAPTER_FOLDER, has_adapters, merge_adapters, merged_weights, save_adapter
@@ -15,6 +16,7 @@ from finetune.runs.card_metadata import public_name
 from finetune.runs.files import make_readable, whole_folder, write_atomically
 from finetune.tasks import LabelScheme, greater_is_better
 from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split
+from finetune.training.outlook import Outlook
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
 from finetune.training.sections import training_section
@@ -22,7 +24,7 @@ from finetune.training.session import Session
 from finetune.training.sharding import gathered_model
 
 
-def finish(prepared: Prepared, progress: Progress, session: Session, reason: str | None) -> None:
+def finish(prepared: Prepared, progress: Progress, session: Session, outlook: Outlook, reason: str | None) -> None:
     """Score the final model on validation and test, save it, and hand the results to the session."""
     metrics: dict[str, Any] = {}
     merge_adapters(prepared.bare_model)  # what is scored is what is saved
@@ -32,12 +34,16 @@ def finish(prepared: Prepared, progress: Progress, session: Session, reason: str
             if ranks.is_main():
                 write_predictions(session.directory, name, evaluation, prepared.labels)
     # Not "evaluate": what it costs to measure an answer is no part of what it cost to make the model.
-    with session.phase("other"):
-        inference = energy_per_1000_predictions(prepared, session, reported_split(prepared))
+    no_room = outlook.no_room_for_inference(progress, reported_split(prepared))
+    if no_room:
+        session.notes.append(no_room)
+        say(f"note: {no_room}")
+    else:
+        with session.phase("other"):
+            session.inference = energy_per_1000_predictions(prepared, session, reported_split(prepared)) or {}
     with session.phase("save"):
         whole = gathered_model(prepared.bare_model, prepared.frame)
         ranks.on_main(lambda: save_model(prepared, whole, session.directory))
-    session.inference = inference or {}
     split, main = reported_split(prepared), prepared.metric_names[0]
     session.will_end(
         status="stopped" if reason else "completed",

@@ -24,6 +24,7 @@ from finetune.training.gradients import add_gradients, clip_gradients
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
 from finetune.training.options import Resumption, RunOptions
+from finetune.training.outlook import Outlook, begin_outlook
 from finetune.training.prepare import Prepared, better, prepare
 from finetune.training.progress import Progress
 from finetune.training.random_state import take_random_state
@@ -31,7 +32,7 @@ from finetune.training.resume import identity, resume_into
 from finetune.training.sections import first_sections, training_section
 from finetune.training.session import Session, open_session
 from finetune.training.sharding import gathered, gathered_model, to_be_filled, trained_parameters
-from finetune.training.stopping import stop_reason
+from finetune.training.stopping import rules_of, stop_reason
 from finetune.training.trackers import open_trackers
 
 
@@ -54,13 +55,14 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
                 session.write(baselines=baseline_scores(prepared, session))
         progress = resume_into(prepared, resumption, session.machines) if resumption else Progress()
         with session.interrupts.deferred():
+            outlook = begin_outlook(prepared, progress, session)
             with phase("train"):
-                reason = fit(prepared, progress, session)
+                reason = fit(prepared, progress, session, outlook)
             try:
                 best_step = progress.best_step if recipe.training.load_best_model_at_end else None
                 if best_step is not None and best_step != progress.step:
                     put_best_back(prepared, best_step, session)
-                finish(prepared, progress, session, reason)
+                finish(prepared, progress, session, outlook, reason)
             except Interrupted:
                 # No step is left: the weights that are loaded now are those with which the resumed run will finish.
                 save(prepared, progress, session, take_random_state())
@@ -80,39 +82,41 @@ def say_what_was_found(prepared: Prepared) -> None:
         say(f"note: {note}")
 
 
-def fit(prepared: Prepared, progress: Progress, session: Session) -> str | None:
+def fit(prepared: Prepared, progress: Progress, session: Session, outlook: Outlook) -> str | None:
     """Train to the end of the plan or until a rule stops it, and return that rule's reason.
 
-    After each step: log, evaluate, keep the best, save a checkpoint, ask the stop rules. A signal leaves a checkpoint
-    of the last step border behind.
+    After each step: log, evaluate, keep the best, save a checkpoint, look at the meter, ask the stop rules. A signal
+    leaves a checkpoint of the last step border behind.
     """
-    plan, training = prepared.plan, prepared.recipe.training
+    plan, rules = prepared.plan, rules_of(prepared.recipe, prepared.best_metric)
     border = take_random_state()
     with show_progress("training", plan.total_steps, progress.step) as advance:
         try:
             if progress.step and plan.evaluates_at(progress.step) and progress.evaluated_step != progress.step:
                 evaluate(prepared, progress, session)
-            reason = stop_reason(progress, training) if progress.step else None
-            if reason:
-                return reason
-            progress.train_runtime_s += record(prepared, session, "train")
-            for step in optimizer_steps(prepared, progress.step, session):
-                progress.add_step(step.loss, step.rows, step.tokens)
+            reason = stop_reason(progress, rules, outlook.account) if progress.step else None
+            if reason is None:
+                progress.train_runtime_s += record(prepared, session, "train")
+            for step in optimizer_steps(prepared, progress.step, session) if reason is None else ():
+                progress.add_step(step.loss, step.rows, step.tokens, step.padded_tokens)
                 progress.train_runtime_s += step.duration_s
                 border = take_random_state()
                 if plan.logs_at(progress.step):
                     log_step(prepared, progress, session, step)
-                advance(progress.step, f"loss {step.loss:.4f}")
                 if plan.evaluates_at(progress.step):
                     evaluate(prepared, progress, session)
                 if plan.saves_at(progress.step):
                     save(prepared, progress, session, border)
-                if reason := stop_reason(progress, training):
-                    return reason
+                outlook.after_step(progress)
+                advance(progress.step, f"loss {step.loss:.4f}{outlook.words}")
+                if reason := stop_reason(progress, rules, outlook.account):
+                    break
+            if reason and plan.eval_every and progress.evaluated_step != progress.step:
+                evaluate(prepared, progress, session)  # the weights of this moment may be the best
         except Interrupted:
             save(prepared, progress, session, border)
             raise
-    return None
+    return reason
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class Step:
     learning_rate: float
     rows: int
     tokens: int
+    padded_tokens: int
     duration_s: float
 
 
@@ -153,7 +158,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         prepared.optimizer.step()
         prepared.schedule.step()
         prepared.optimizer.zero_grad()
-        yield Step(mean_loss, grad_norm, learning_rate, len(batch), tokens, time.perf_counter() - began)
+        yield Step(mean_loss, grad_norm, learning_rate, len(batch), *tokens, time.perf_counter() - began)
 
 
 def loss_weight(prepared: Prepared, micro: dict[str, Any]) -> Any:
@@ -217,6 +222,7 @@ def evaluate(prepared: Prepared, progress: Progress, session: Session) -> None:
         with session.phase("save"):
             whole = gathered_model(prepared.bare_model, prepared.frame)
             ranks.on_main(lambda: save_best(session.directory, progress.step, whole))
+        progress.best_saves += 1
     session.write(timeline=tuple(progress.timeline), training=training_section(prepared, progress))
 
 
@@ -229,6 +235,7 @@ def put_best_back(prepared: Prepared, step: int, session: Session) -> None:
 
 def save(prepared: Prepared, progress: Progress, session: Session, border: dict[str, Any]) -> None:
     """Write a checkpoint of the last step border with its random state, and drop the oldest ones."""
+    progress.checkpoint_saves += 1
     with session.phase("save"):
         if ranks.is_main():
             session.flush_log()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune import ranks
@@ -11,15 +11,13 @@ from finetune.console import progress as show_progress
 from finetune.data.arrow_files import table_of
 from finetune.data.batching import evaluation_batches
 from finetune.data.spool import as_array
+from finetune.emissions.forecast import INFERENCE_PASSES, INFERENCE_SECONDS
 from finetune.evaluation.baselines import majority_evaluation
 from finetune.evaluation.predict import Evaluation, evaluate_split, label_array, predict_rows, score
 from finetune.training.features import record, recorded_logits
 from finetune.training.prepare import Prepared
 from finetune.training.session import Session
 
-# A pass is long enough for a meter that reads every second at half a minute, or else after three passes.
-_INFERENCE_SECONDS = 30.0
-_INFERENCE_PASSES = 3
 _MICROJOULES_PER_WH = 3.6e9
 
 
@@ -71,9 +69,39 @@ def _final_score(prepared: Prepared, evaluation: Evaluation) -> dict[str, Any]:
 def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str) -> dict[str, Any] | None:
     """Measure passes of the forward path over a split; None when no energy could be read.
 
-    Batches in random order (they differ in length) until half a minute or three passes over the split are over; the
-    model is warm from the evaluation before. Returns Wh per 1,000 rows and what it was measured with; of several
-    ranks, all compute and rank 0 knows the energy.
+    They last half a minute, long enough for a meter that reads every second, or else three passes; the model is warm
+    from the evaluation before. Returns Wh per 1,000 rows and what it was measured with.
+    """
+    found = measured_passes(prepared, session, name, INFERENCE_PASSES, INFERENCE_SECONDS)
+    if found.microjoules is None:
+        return None
+    return {
+        "wh_per_1000_predictions": found.microjoules / _MICROJOULES_PER_WH * 1000 / found.rows,
+        "inference": {
+            "split": name,
+            "rows": found.rows,
+            "duration_s": found.duration_s,
+            "batch_size": prepared.predictor.batch_size,
+            "mean_length_tokens": found.tokens / found.rows,
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Rows and tokens that went through the forward path, and what that took; None where no energy could be read."""
+
+    rows: int
+    tokens: int
+    duration_s: float
+    microjoules: int | None
+
+
+def measured_passes(prepared: Prepared, session: Session, name: str, passes: int, seconds: float) -> Passes:
+    """Measure passes of the forward path over a split, until there were so many or the time is over.
+
+    Batches come in random order, since they differ in length. Of several ranks, all compute and rank 0 knows the
+    energy.
     """
     import itertools
 
@@ -84,25 +112,15 @@ def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str)
     batches = list(evaluation_batches(lengths, predictor.batch_size))
     draw = numpy.random.default_rng(0)
     endless = (batches[place] for _ in itertools.count() for place in draw.permutation(len(batches)))
-    rounds = -(-_INFERENCE_PASSES * len(batches) // ranks.size())
+    rounds = -(-passes * len(batches) // ranks.size())
     order = itertools.islice(endless, ranks.rank(), rounds * ranks.size(), ranks.size())
     rows, tokens = 0, 0
     before, began = session.mark(), time.perf_counter()
     # The time is asked where batches are handed out: what is begun is finished and counted.
-    in_time = itertools.takewhile(lambda _: not ranks.largest(time.perf_counter() - began > _INFERENCE_SECONDS), order)
+    in_time = itertools.takewhile(lambda _: not ranks.largest(time.perf_counter() - began > seconds), order)
     for places, _ in predict_rows(predictor, split, in_time, session.check):
         rows, tokens = rows + len(places), tokens + int(lengths[places].sum())
-    rows, tokens = ranks.total(rows), ranks.total(tokens)
-    after, seconds = session.mark(), time.perf_counter() - began
-    if before.energy_kwh is None or after.energy_kwh is None:
-        return None
-    return {
-        "wh_per_1000_predictions": (after.microjoules - before.microjoules) / _MICROJOULES_PER_WH * 1000 / rows,
-        "inference": {
-            "split": name,
-            "rows": rows,
-            "duration_s": seconds,
-            "batch_size": predictor.batch_size,
-            "mean_length_tokens": tokens / rows,
-        },
-    }
+    after, duration_s = session.mark(), time.perf_counter() - began
+    known = before.energy_kwh is not None and after.energy_kwh is not None
+    spent = after.microjoules - before.microjoules if known else None
+    return Passes(ranks.total(rows), ranks.total(tokens), duration_s, spent)

@@ -40,6 +40,18 @@ class Plan:
         """Tell whether a checkpoint is due after this step; after the last one the model itself is saved."""
         return bool(self.save_every) and step % (self.save_every or 1) == 0 and step < self.total_steps
 
+    def evaluations_between(self, after: int, until: int) -> int:
+        """Return how many evaluations are due after the steps `after` + 1 to `until`."""
+        if not self.eval_every:
+            return 0
+        last = until >= self.total_steps > after and self.total_steps % self.eval_every > 0
+        return until // self.eval_every - after // self.eval_every + last
+
+    def saves_between(self, after: int, until: int) -> int:
+        """Return how many checkpoints are due after the steps `after` + 1 to `until`."""
+        last = min(until, self.total_steps - 1)
+        return max(0, last // self.save_every - after // self.save_every) if self.save_every else 0
+
 
 def make_plan(training: Training, rows: int, world: int = 1) -> Plan:
     """Return the calendar for so many training rows on `world` processes."""

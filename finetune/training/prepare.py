@@ -20,9 +20,9 @@ from finetune.evaluation.predict import Predictor, label_array
 from finetune.models.adapters import frozen_digest, has_adapters
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
 from finetune.models.shrink import shrink_config
-from finetune.recipe.metric_names import short_metric
+from finetune.recipe.metric_names import short_metric, without_bounds
 from finetune.recipe.schema import Recipe, Training
-from finetune.tasks import LabelScheme, Task, all_tasks, greater_is_better
+from finetune.tasks import BOUNDED_METRICS, LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.batches import batch_columns
 from finetune.training.checkpoints import Trainable
 from finetune.training.fast import open_threads, speed_up_model
@@ -266,6 +266,11 @@ def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tup
         raise FinetuneError(
             f"{key}: {', '.join(unfit) or best} does not fit labels read as {labels.problem_type}",
             f"It has: {', '.join(own)}. dataset.problem_type says how the labels are read.",
+        )
+    if recipe.emissions.max_g_per_point is not None and best not in BOUNDED_METRICS:
+        raise FinetuneError(
+            f"emissions.max_g_per_point: {without_bounds(best)}",
+            f"Choose the best model by another one ({', '.join(own)}), or leave it out.",
         )
     for name in extra:
         load_metric(name, labels.problem_type)

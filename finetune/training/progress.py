@@ -8,12 +8,16 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """The running state of a training; it changes in place and is written into every checkpoint."""
+    """The running state of a training; it changes in place and is written into every checkpoint.
+
+    `costs` are the blocks of each kind of work: (units, joules, seconds). `forecasts` are those of the record.
+    """
 
     step: int = 0
     evaluated_step: int = 0
     rows_seen: int = 0
     tokens_seen: int = 0
+    padded_tokens_seen: int = 0
     train_runtime_s: float = 0.0
     loss_total: float = 0.0
     loss_since_log: float = 0.0
@@ -21,17 +25,22 @@ class Progress:
     best_score: float | None = None
     best_step: int | None = None
     evaluations_without_best: int = 0
+    best_saves: int = 0
+    checkpoint_saves: int = 0
     timeline: list[dict[str, Any]] = field(default_factory=list)
+    costs: dict[str, list[tuple[float, float, float]]] = field(default_factory=dict)
+    forecasts: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain data; floats survive JSON exactly."""
         return asdict(self)
 
-    def add_step(self, loss: float, rows: int, tokens: int) -> None:
+    def add_step(self, loss: float, rows: int, tokens: int, padded_tokens: int) -> None:
         """Count one finished optimizer step."""
         self.step += 1
         self.rows_seen += rows
         self.tokens_seen += tokens
+        self.padded_tokens_seen += padded_tokens
         self.loss_total += loss
         self.loss_since_log += loss
         self.steps_since_log += 1

@@ -56,7 +56,10 @@ class Session:
     meter: EnergyMeter | NullMeter
     interrupts: Interrupts
     machines: Machines
-    inference: dict[str, Any] = field(default_factory=dict)  # what the meter cannot know: the cost of an answer
+    # What the meter cannot know of the `emissions` section.
+    inference: dict[str, Any] = field(default_factory=dict)
+    forecasts: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     failed_in: str = ""  # the phase that an error came from
     _beat: float = 0.0
     _said: set[str] = field(default_factory=set)
@@ -81,10 +84,15 @@ class Session:
 
         A record that cannot be written on the way is said once and no reason to stop: the one before it stays readable.
         """
-        self.run = replace(self.run, **changes, emissions=self.meter.summary() | self.inference)
+        self.run = replace(self.run, **changes, emissions=self.emissions())
         if ranks.is_main():
             with self._going_on("run.json"):
                 write_run(self.run, self.directory)
+
+    def emissions(self) -> dict[str, Any]:
+        """Return the `emissions` section of the record as it stands."""
+        section = self.meter.summary()
+        return section | self.inference | {"forecasts": self.forecasts, "notes": [*section["notes"], *self.notes]}
 
     def will_end(self, **results: Any) -> None:
         """Take the results and the final status, which the record will say once everything else is on the disk."""
@@ -270,5 +278,9 @@ def _close(session: Session, status: str, reason: str | None) -> None:
 
 
 def _take_ending(session: Session, status: str, reason: str | None) -> None:
-    emissions = session.meter.summary() | session.inference
+    emissions = session.emissions()
+    if status == "completed" and emissions["energy_kwh"] is not None:  # it went to its end, as the forecasts assume
+        emissions["forecasts"] = [
+            {**known, "error": emissions["energy_kwh"] / known["energy_kwh"] - 1} for known in session.forecasts
+        ]
     session.run = replace(session.run, status=status, status_reason=reason, finished_at=utc_now(), emissions=emissions)

@@ -6,13 +6,14 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from finetune import ranks
 from finetune.console import say
 from finetune.data.files import BUILDERS
+from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
 from finetune.hub import go_offline_if_unreachable
 from finetune.package_paths import is_package_path
@@ -46,6 +47,7 @@ class Request:
     output_dir: Path | None = None
     num_processes: int | None = None
     idle_baseline_s: float | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,11 @@ def _chosen(request: Request) -> tuple[RunOptions, Resumption | None]:
         output_dir = Path(loaded.recipe.output_dir) if loaded else default
         recipe, resumption = find_resumable(loaded.recipe if loaded else None, output_dir, reference)
         smoke = SMOKE_TAG in resumption.run.tags
-        return _options(request, recipe, resumption.run.name, smoke), resumption
+        return _options(request, within(recipe, request.budget), resumption.run.name, smoke), resumption
     if loaded is None:
         raise FinetuneError("no recipe is named", "finetune recipes lists the shipped ones; finetune init writes one.")
     name = loaded.recipe.name or (loaded.path.stem if loaded.path else loaded.recipe.task)
-    recipe = smoke_recipe(loaded.recipe) if request.smoke else loaded.recipe
+    recipe = within(smoke_recipe(loaded.recipe) if request.smoke else loaded.recipe, request.budget)
     name = f"{name}-smoke" if request.smoke else name
     return _options(request, recipe, name, request.smoke), None
 
@@ -161,6 +163,13 @@ def hub_references(recipe: Recipe) -> list[str]:
 
 def _names_a_recipe(word: str) -> bool:
     return word in shipped_recipes() or word.endswith((".yaml", ".yml")) or Path(word).is_file()
+
+
+def within(recipe: Recipe, budget: Budget) -> Recipe:
+    """Return the recipe with the budget of the command line, where it names one."""
+    limits = {"max_energy_kwh": budget.energy_kwh, "max_emissions_g": budget.emissions_g}
+    given = {key: value for key, value in limits.items() if value is not None}
+    return recipe.model_copy(update={"emissions": recipe.emissions.model_copy(update=given)})
 
 
 def smoke_recipe(recipe: Recipe) -> Recipe:

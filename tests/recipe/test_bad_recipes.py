@@ -128,7 +128,12 @@ SECTIONS = [
     ("emissions: {embodied_kg: 150, embodied_lifetime_h: 35040, embodied_share: 1.5}",
      "emissions.embodied_share: expected a number above 0 and at most 1, found the number 1.5"),
     ("emissions: {pue: 0.9}", "emissions.pue: expected a number at least 1, found the number 0.9"),
-    ("emissions: {max_energy_kwh: 1}", "emissions.max_energy_kwh: not available in this version; leave it out"),
+    ("emissions: {max_energy_kwh: 0}",
+     "emissions.max_energy_kwh: expected a number above 0 or null, found the number 0"),
+    ("emissions: {max_g_per_point: -1}",
+     "emissions.max_g_per_point: expected a number above 0 or null, found the number -1"),
+    ("emissions: {max_emissions_g: 50g}",
+     "emissions.max_emissions_g: expected a number above 0 or null, found the text '50g'"),
     ("hub: {push_to_hub: true}", "hub.push_to_hub: not available in this version; leave it out"),
     ("preprocessing: {packing: true}", "preprocessing.packing: not available in this version; leave it out"),
 ]  # fmt: skip
@@ -234,6 +239,11 @@ WHOLE = [
     (HEAD + MODEL + "dataset: {path: c/d, problem_type: regression}\ntraining:\n  metric_for_best_model: accuracy\n",
      "5: training.metric_for_best_model: accuracy is not scored; this recipe scores pearson, spearman, mse, mae "
      "and loss"),
+    (START + "training: {eval_strategy: no}\nemissions: {max_g_per_point: 1}\n",
+     "5: emissions.max_g_per_point: needs evaluations during training, but eval_strategy is no"),
+    (START + "training: {metric_for_best_model: loss}\nemissions: {max_g_per_point: 1}\n",
+     "5: emissions.max_g_per_point: loss has no bounds that are known, and so no points that a gain could be "
+     "counted in"),
 ]  # fmt: skip
 
 YAML = [

@@ -5,9 +5,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.recipe.schema import Training
+from finetune.emissions.budget import Budget
 from finetune.training.progress import Progress
-from finetune.training.stopping import stop_reason
+from finetune.training.stopping import Rules, stop_reason
 
 SCORES = st.lists(st.none() | st.floats(-1, 1), max_size=20)
 
@@ -35,23 +35,23 @@ def test_progress_keeps_the_first_best_score(scores, greater):
 
 @given(SCORES, st.integers(1, 5))
 def test_stop_reason_never_goes_away_without_a_new_best(scores, patience):
-    training = Training(early_stopping_patience=patience)
+    rules = Rules("accuracy", patience, Budget(), None)
     progress = after(scores)
-    if stop_reason(progress, training):
+    if stop_reason(progress, rules):
         progress.step += 1
         progress.add_evaluation(None, True)
-        assert stop_reason(progress, training)
+        assert stop_reason(progress, rules)
 
 
 def test_stop_reason_without_patience_is_none():
-    assert stop_reason(after([0.5, 0.1, 0.1, 0.1]), Training()) is None
+    assert stop_reason(after([0.5, 0.1, 0.1, 0.1]), Rules("accuracy", None, Budget(), None)) is None
 
 
 @given(st.floats(0, 10), st.floats(0, 10))
 def test_progress_survives_json_exactly(first, second):
     progress = Progress()
-    progress.add_step(first, 8, 100)
-    progress.add_step(second, 8, 90)
+    progress.add_step(first, 8, 100, 104)
+    progress.add_step(second, 8, 90, 96)
     again = Progress(**json.loads(json.dumps(progress.to_json())))
     assert again == progress
     assert again.take_logged_loss() == (first + second) / 2
