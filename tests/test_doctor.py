@@ -9,7 +9,7 @@ import pytest
 from finetune.doctor.check import FAIL, OK, WARN, Check, as_json, as_text, is_healthy
 from finetune.doctor.energy import check_codecarbon_settings, check_meter, check_place, counter_remedy
 from finetune.doctor.examine import examine
-from finetune.doctor.hardware import check_memory, check_torch
+from finetune.doctor.hardware import check_allocation, check_gpus, check_memory, check_torch
 from finetune.doctor.hub import check_hub, check_token
 from finetune.doctor.probe import ask_probe
 from finetune.doctor.software import (
@@ -20,6 +20,8 @@ from finetune.doctor.software import (
     check_quickstart,
     lacks_libraries,
 )
+from finetune.emissions.gpus import Gpu
+from finetune.emissions.neighbours import Neighbours
 from finetune.runs.record import Run, claim_run, write_run
 
 TORCH = {
@@ -103,6 +105,51 @@ def test_software_other_runs_names_those_alive(tmp_path):
     check = check_other_runs(tmp_path)
     assert check.level == WARN
     assert check.found == "1 run is alive: two-20260101T000000Z-bbbbbb"
+
+
+def test_software_other_runs_counts_those_elsewhere_on_the_machine(tmp_path, monkeypatch):
+    other = Neighbours("three-20260101T000000Z-cccccc")
+    other.join(["cpu"])
+    check = check_other_runs(tmp_path)
+    assert (check.level, check.found) == (WARN, "1 run is alive: three-20260101T000000Z-cccccc")
+    other.leave()
+    assert check_other_runs(tmp_path).level == OK
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FINETUNE_HOST_FOLDER", str(tmp_path / "file"))
+    check = check_other_runs(tmp_path / "none")
+    assert check.level == WARN
+    assert "nobody can look" in check.found
+
+
+def test_hardware_tells_what_a_run_gets_of_the_machine(tmp_path):
+    whole = check_allocation({}, tmp_path, 64 * 2**30)
+    assert (whole.level, whole.found) == (OK, "all processors, all memory")
+    for name, text in {
+        "sys/devices/system/cpu/online": "0-63",
+        "proc/self/cgroup": "0::/app",
+        "sys/fs/cgroup/app/cpu.max": "200000 100000",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    job = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "8192"}
+    part = check_allocation(job, tmp_path, 64 * 2**30)
+    assert part.found == "2 of 64 processors (cgroup), 8 of 64 GiB of memory (SLURM)"
+
+
+def test_hardware_tells_which_gpus_a_run_sees_and_who_else_is_there(monkeypatch):
+    cards = (Gpu(0, "GPU-a", "H200"), Gpu(1, "GPU-b", "H200"))
+    listed = {0: frozenset(), 1: frozenset({4242, os.getpid()})}
+    monkeypatch.setattr(
+        "finetune.doctor.hardware.compute_processes", lambda indices: {index: listed[index] for index in indices}
+    )
+    assert check_gpus(None, {}).level == check_gpus((), {}).level == OK
+    first = check_gpus(cards, {"CUDA_VISIBLE_DEVICES": "0"})
+    assert (first.level, first.found) == (OK, "0: H200 (GPU-a); CUDA_VISIBLE_DEVICES hides 1")
+    both = check_gpus(cards, {})
+    assert both.level == WARN
+    assert both.found == "0: H200 (GPU-a), 1: H200 (GPU-b); others compute there: 1 process on GPU 1"
+    hidden = check_gpus(cards, {"CUDA_VISIBLE_DEVICES": "-1"})
+    assert (hidden.level, hidden.found) == (WARN, "CUDA_VISIBLE_DEVICES='-1' hides all 2")
 
 
 def test_hardware_reports_device_precision_and_threads():

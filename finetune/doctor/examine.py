@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune.data.token_cache import cache_directory
 from finetune.doctor.check import Check
 from finetune.doctor.energy import check_codecarbon_settings, check_meter, check_place
-from finetune.doctor.hardware import check_memory, check_torch
+from finetune.doctor.hardware import check_allocation, check_gpus, check_memory, check_torch
 from finetune.doctor.hub import check_hub, check_token
 from finetune.doctor.probe import ask_probe
 from finetune.doctor.software import (
@@ -18,6 +18,7 @@ from finetune.doctor.software import (
     check_quickstart,
     lacks_libraries,
 )
+from finetune.emissions.gpus import nvidia_gpus
 
 
 def examine(country: str | None, output_dir: Path, offline: bool) -> list[Check]:
@@ -33,6 +34,8 @@ def examine(country: str | None, output_dir: Path, offline: bool) -> list[Check]
         check_quickstart(),
         *check_torch(probed["torch"]),
         check_memory(),
+        check_gpus(nvidia_gpus(), os.environ),
+        check_allocation(os.environ),
         check_folder("runs folder", output_dir),
         check_folder("cache", cache_directory()),
         check_folder("hub cache", Path(constants.HF_HUB_CACHE)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from finetune.doctor.check import FAIL, OK, WARN, Check
-from finetune.emissions.allocation import memory_limit_bytes
-from finetune.emissions.gpus import has_nvidia_driver
+from finetune.emissions.allocation import GIB, cpu_share, memory_limit_bytes, memory_share
+from finetune.emissions.gpus import VARIABLE, Gpu, compute_processes, has_nvidia_driver, visible_gpus
 from finetune.runs.formats import file_size
+from finetune.text import plural
 
 # The quickstart fits into 1 GB; a base model (110 M parameters) with Adam takes 1.8 GB and its activations.
 ROOM_BYTES = 2_000_000_000
@@ -65,3 +68,41 @@ def check_memory(available: int | None = None, limit: int | None = None) -> Chec
     if room < ROOM_BYTES:
         return Check("memory", WARN, found, "Close other programs, or take a small model and small batches.")
     return Check("memory", OK, found)
+
+
+def check_allocation(environment: Mapping[str, str], root: Path = Path("/"), memory_bytes: int | None = None) -> Check:
+    """Tell which part of the machine a run gets, and from where that is known: what is modelled is scaled to it."""
+    if memory_bytes is None:
+        import psutil
+
+        memory_bytes = int(psutil.virtual_memory().total)
+    cpus, memory = cpu_share(root=root, environment=environment), memory_share(memory_bytes, root, environment)
+    parts = [
+        "all processors" if cpus is None else f"{cpus.count:g} of {cpus.of} processors ({cpus.known_from})",
+        "all memory"
+        if memory is None
+        else f"{memory.bytes / GIB:.3g} of {memory_bytes / GIB:.3g} GiB of memory ({memory.known_from})",
+    ]
+    return Check("allocation", OK, ", ".join(parts))
+
+
+def check_gpus(cards: Sequence[Gpu] | None, environment: Mapping[str, str]) -> Check:
+    """Tell which GPUs a run sees, and whether other processes compute on them."""
+    if not cards:
+        return Check("GPUs", OK, "NVML lists none" if cards is not None else "NVML cannot be asked: no NVIDIA driver")
+    stated = environment.get(VARIABLE)
+    visible = [card for card in cards if card.index in visible_gpus(stated, cards)]
+    if not visible:
+        return Check("GPUs", WARN, f"{VARIABLE}={stated!r} hides all {len(cards)}", f"unset {VARIABLE}")
+    found = ", ".join(f"{card.index}: {card.name} ({card.uuid})" for card in visible)
+    busy = {
+        index: len(pids - {os.getpid()})
+        for index, pids in compute_processes(card.index for card in visible).items()
+        if pids - {os.getpid()}
+    }
+    if len(visible) < len(cards):
+        found += f"; {VARIABLE} hides {len(cards) - len(visible)}"
+    if not busy:
+        return Check("GPUs", OK, found)
+    others = ", ".join(f"{plural(count, 'process', 'processes')} on GPU {index}" for index, count in busy.items())
+    return Check("GPUs", WARN, f"{found}; others compute there: {others}", "Their energy is in the reading: wait.")

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from finetune.doctor.check import FAIL, OK, WARN, Check
+from finetune.emissions.neighbours import FOLDER_VARIABLE, host_folder, living_runs
 from finetune.errors import FinetuneError
 from finetune.package_paths import resolve_package_path
 from finetune.runs.formats import file_size
@@ -102,11 +103,17 @@ def check_folder(name: str, folder: Path) -> Check:
 
 
 def check_other_runs(output_dir: Path) -> Check:
-    """Look for runs that are alive: what they use is metered along with the next one."""
+    """Look for runs that are alive, in the folder and on the machine: what they use is metered with the next one."""
     runs = list_runs(output_dir)[0] if output_dir.is_dir() else ()
-    alive = [run.run_id for run in runs if run.directory is not None and is_alive(run.directory)]
+    in_folder = {run.run_id for run in runs if run.directory is not None and is_alive(run.directory)}
+    try:
+        alive = sorted(in_folder | set(living_runs()))
+    except OSError as error:
+        folder = error.filename or host_folder()
+        hint = f"export {FOLDER_VARIABLE}= a folder that all users of this machine can read"
+        return Check("other runs", WARN, f"nobody can look: {folder}: {error.strerror}", hint)
     if not alive:
-        return Check("other runs", OK, f"none is alive in {output_dir}")
+        return Check("other runs", OK, f"none is alive in {output_dir}, none is metered on this machine")
     return Check(
         "other runs",
         WARN,

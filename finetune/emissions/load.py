@@ -1,8 +1,9 @@
-"""How busy a run's part of the processors is."""
+"""How busy the processors are, and what the load model makes of it."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from finetune.emissions.allocation import CpuShare, group_cpu_seconds
 
@@ -53,3 +54,34 @@ class ShareLoad:
         counted = [[int(ticks) for ticks in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in wanted]
         total = sum(map(sum, counted))
         return (total - sum(ticks[3] + ticks[4] for ticks in counted), total) if len(counted) == len(wanted) else None
+
+
+class SteadyLoad:
+    """Energy of a CPU from codecarbon's load model, sampled each second whatever happens at the borders of phases.
+
+    The model is cubic in the load, so a sample more or less changes the result: borders must not sample. The part of
+    a second since the last sample is counted at that sample's power, and the surplus is taken back from what follows.
+    """
+
+    SHORTEST_SAMPLE_S = 0.2  # the kernel counts processor time in hundredths of a second
+
+    def __init__(self, cpu: Any) -> None:
+        self._cpu = cpu
+        self._sampled_j = 0.0
+        self._watts: float | None = None
+        self._reported_j = 0.0
+
+    def measure(self) -> tuple[float, float]:
+        """Return the power in watts and the energy since the last call in joules."""
+        with self._cpu._power_history_lock:
+            samples, self._cpu._power_history = self._cpu._power_history, []
+            tail_s = time.perf_counter() - self._cpu._last_sample_time
+            if not samples and self._watts is None and tail_s > self.SHORTEST_SAMPLE_S:
+                samples, tail_s = [self._cpu._take_power_sample()], 0.0  # the first second: nothing else to go by
+        for power, seconds in samples:
+            self._sampled_j += power.W * seconds
+            self._watts = power.W
+        watts = self._watts if self._watts is not None else 0.1 * self._cpu._tdp  # the model's least
+        total_j = max(self._reported_j, self._sampled_j + watts * tail_s)
+        delta_j, self._reported_j = total_j - self._reported_j, total_j
+        return watts, delta_j

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from finetune.emissions import allocation, gpus
 from finetune.emissions.components import COMPONENTS, MICROJOULES_PER_KWH, Component, absent, known, unread
 from finetune.emissions.host import is_virtual_machine
-from finetune.emissions.load import ShareLoad
+from finetune.emissions.load import ShareLoad, SteadyLoad
 from finetune.emissions.quiet import Capture
 from finetune.text import plural
 
@@ -170,6 +170,7 @@ class CodecarbonSource:
         import codecarbon
         from codecarbon.core import cpu
 
+        _keep_out_of_slurm()
         self._version = codecarbon.__version__
         tdp_w = self._cpu_tdp_w
         if cpu.is_rapl_available() or cpu.is_raspberry():
@@ -198,7 +199,7 @@ class CodecarbonSource:
             if getattr(part, "_mode", None) == "cpu_load":
                 if self._cpu is not None and (load := ShareLoad(self._cpu)).can_read:
                     part._cpu_load_meter = load
-                part.measure_power_and_energy = SteadyLoad(part).measure
+                part.measure_power_and_energy = _in_units(SteadyLoad(part))
         return tracker
 
     def _describe(self, gpu: Component | None) -> tuple[Component, ...]:
@@ -242,39 +243,6 @@ class CodecarbonSource:
         return replace(known("cpu", "modelled", detail, "CPU load, TDP unknown"), hardware=(f"cpu:{share.key}",))
 
 
-class SteadyLoad:
-    """Energy of a CPU from codecarbon's load model, sampled each second whatever happens at the borders of phases.
-
-    The model is cubic in the load, so a sample more or less changes the result: borders must not sample. The part of
-    a second since the last sample is counted at that sample's power, and the surplus is taken back from what follows.
-    """
-
-    SHORTEST_SAMPLE_S = 0.2  # the kernel counts processor time in hundredths of a second
-
-    def __init__(self, cpu: Any) -> None:
-        self._cpu = cpu
-        self._sampled_j = 0.0
-        self._watts: float | None = None
-        self._reported_j = 0.0
-
-    def measure(self, last_duration: float) -> tuple[Any, Any]:
-        """Return power and the energy since the last call, as codecarbon's hardware does."""
-        from codecarbon.core.units import Energy, Power
-
-        with self._cpu._power_history_lock:
-            samples, self._cpu._power_history = self._cpu._power_history, []
-            tail_s = time.perf_counter() - self._cpu._last_sample_time
-            if not samples and self._watts is None and tail_s > self.SHORTEST_SAMPLE_S:
-                samples, tail_s = [self._cpu._take_power_sample()], 0.0  # the first second: nothing else to go by
-        for power, seconds in samples:
-            self._sampled_j += power.W * seconds
-            self._watts = power.W
-        watts = self._watts if self._watts is not None else 0.1 * self._cpu._tdp  # the model's least
-        total_j = max(self._reported_j, self._sampled_j + watts * tail_s)
-        delta_j, self._reported_j = total_j - self._reported_j, total_j
-        return Power.from_watts(watts), Energy.from_energy(kWh=delta_j / 3.6e6)
-
-
 def _fixed_arguments() -> dict[str, Any]:
     """Return every setting of the tracker that is the same in all runs.
 
@@ -310,6 +278,25 @@ def _fixed_arguments() -> dict[str, Any]:
         "allow_multiple_runs": True,
         "log_level": "warning",
     }
+
+
+def _keep_out_of_slurm() -> None:
+    """Keep codecarbon from asking scontrol, which a container lacks, for an allocation that is scaled to here."""
+    from codecarbon.core import util
+    from codecarbon.external import ram
+
+    util.SLURM_JOB_ID = ram.SLURM_JOB_ID = None
+
+
+def _in_units(load: SteadyLoad) -> Callable[[float], tuple[Any, Any]]:
+    """Return what codecarbon calls to measure a processor."""
+    from codecarbon.core.units import Energy, Power
+
+    def measure(last_duration: float) -> tuple[Any, Any]:
+        watts, joules = load.measure()
+        return Power.from_watts(watts), Energy.from_energy(kWh=joules / 3.6e6)
+
+    return measure
 
 
 def _computes_already() -> bool:

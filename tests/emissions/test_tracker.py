@@ -8,7 +8,7 @@ import pytest
 
 from finetune.emissions import allocation, gpus, tracker
 from finetune.emissions.gpus import Gpu
-from finetune.emissions.tracker import CodecarbonSource, SteadyLoad
+from finetune.emissions.tracker import CodecarbonSource
 
 pytestmark = pytest.mark.usefixtures("codecarbon_home")
 
@@ -221,74 +221,6 @@ def test_source_leaves_no_thread_behind(make_source):
     assert not set(threading.enumerate()) - before
 
 
-class FakeCpu:
-    """codecarbon's CPU in load mode, with a load of our choice and a clock of our own."""
-
-    _tdp = 100.0
-
-    def __init__(self, watts, now):
-        self.watts, self.now = watts, now
-        self._power_history_lock = threading.Lock()
-        self._power_history = []
-        self._last_sample_time = now()
-
-    def _take_power_sample(self):
-        from codecarbon.core.units import Power
-
-        now = self.now()
-        duration, self._last_sample_time = now - self._last_sample_time, now
-        return Power.from_watts(self.watts(now)), duration
-
-    def monitor_power(self):
-        self._power_history.append(self._take_power_sample())
-
-
-@pytest.mark.parametrize("seconds", [20, 300])
-@pytest.mark.parametrize("borders_per_s", [0, 3, 10])
-def test_steady_load_does_not_add_up_what_borders_guess(monkeypatch, borders_per_s, seconds):
-    clock = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    # Full load in every other second: the worst case for the guess about the second that is not over yet.
-    cpu = FakeCpu(lambda now: 100.0 if int(now) % 2 else 10.0, lambda: clock[0])
-    steady = SteadyLoad(cpu)
-    energies = []
-    for step in range(1, seconds * 30 + 1):
-        clock[0] = step / 30
-        if step % 30 == 0:
-            cpu.monitor_power()
-        if borders_per_s and step > 30 and step % (30 // borders_per_s) == 0:
-            energies.append(steady.measure(0.0)[1].kWh * 3.6e6)
-    energies.append(steady.measure(0.0)[1].kWh * 3.6e6)
-    sampled = seconds / 2 * 110
-    assert min(energies) >= 0
-    assert steady._sampled_j == pytest.approx(sampled)
-    # However long it runs, what is reported is ahead of the samples by one second's swing at most.
-    assert sampled - 1e-6 <= sum(energies) <= sampled + 90
-
-
-def test_steady_load_is_exact_under_constant_load(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    cpu = FakeCpu(lambda now: 80.0, lambda: clock[0])
-    steady = SteadyLoad(cpu)
-    for step in range(1, 100):
-        clock[0] = step * 0.37
-        if step % 3 == 0:
-            cpu.monitor_power()
-        assert steady.measure(0.0)[1].kWh * 3.6e6 == pytest.approx(80 * 0.37)
-
-
-def test_steady_load_has_a_reading_in_the_first_second(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    cpu = FakeCpu(lambda now: 50.0, lambda: clock[0])
-    steady = SteadyLoad(cpu)
-    clock[0] = 0.01  # too short to know the load: the model's least, a tenth of the TDP
-    assert steady.measure(0.0)[1].kWh * 3.6e6 == pytest.approx(0.1)
-    clock[0] = 0.4
-    assert steady.measure(0.0)[1].kWh * 3.6e6 == pytest.approx(20.0 - 0.1)
-
-
 def test_source_keeps_no_gpu_that_codecarbon_adds_against_our_word(make_source, monkeypatch):
     from codecarbon import OfflineEmissionsTracker
 
@@ -473,3 +405,19 @@ def test_source_notices_others_on_its_cards_at_start_and_end(make_source, monkey
     assert asked == [[0], [0]]
     (note,) = [note for note in source.notes() if note.startswith("GPU")]
     assert note == ("GPU 0 is also used by 2 other processes (process id 111, 333): what they draw is in the reading")
+
+
+def test_source_works_in_a_slurm_job_without_scontrol(make_source, monkeypatch):
+    from codecarbon.core import util
+    from codecarbon.external import ram
+
+    for module in (util, ram):
+        monkeypatch.setattr(module, "SLURM_JOB_ID", "77")
+
+    def refuse(*_, **__):
+        raise FileNotFoundError("scontrol")
+
+    monkeypatch.setattr(ram.subprocess, "check_output", refuse)
+    parts = by_name(make_source(environment={"SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "1024"}).start())
+    assert parts["cpu"].method in ("measured", "modelled")
+    assert parts["ram"].detail.startswith("memory constant, 10.0 W, SLURM-scaled, 1 of ")

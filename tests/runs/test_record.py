@@ -122,6 +122,17 @@ def test_record_a_running_run_whose_process_is_gone_reads_as_interrupted_with_it
     assert run.emissions["segments"][0]["reason_ended"] == "died"
 
 
+def test_record_of_a_killed_run_knows_its_neighbours_from_the_journal(tmp_path):
+    stored = STORED / "banking77-20260902T090000Z-1e1e1e"
+    (tmp_path / "run.json").write_bytes((stored / "run.json").read_bytes())
+    first, second, tick, *_ = (stored / "energy.jsonl").read_text().splitlines()
+    tick = json.dumps(json.loads(tick) | {"shared_with": ["other"]})
+    (tmp_path / "energy.jsonl").write_text("".join(f"{line}\n" for line in (first, second, tick)))
+    run = read_run(tmp_path)
+    assert run.emissions["shared_with"] == ["other"]
+    assert run.emissions["lives"][0]["duration_s"] == 102
+
+
 def test_record_a_running_run_without_a_journal_keeps_what_it_had(tmp_path):
     write_run(replace(make_run(), status="running"), tmp_path)
     run = read_run(tmp_path)
