@@ -39,7 +39,7 @@ def host_folder(environment: Mapping[str, str] | None = None) -> Path:
 def living_runs(top: Path | None = None) -> tuple[str, ...]:
     """Return the ids of the runs that are metered on this machine now; raises OSError where nobody can look."""
     entries = _entries(host_folder() if top is None else top).values()
-    return tuple(sorted({entry["run_id"] for entry in entries if _is_here(entry) and is_holder_alive(entry)}))
+    return tuple(sorted({entry["run_id"] for entry in entries if _is_here(entry) and _is_alive(entry)}))
 
 
 class Neighbours:
@@ -51,8 +51,7 @@ class Neighbours:
     def __init__(self, run_id: str, top: Path | None = None) -> None:
         self._run_id = run_id
         self._top = host_folder() if top is None else top
-        user = os.getuid() if hasattr(os, "getuid") else 0
-        self._path = self._top / f"{_PREFIX}{user}" / f"{run_id}.{os.getpid()}.json"
+        self._path = self._top / f"{_PREFIX}{_user()}" / f"{run_id}.{os.getpid()}.json"
         self._hardware: tuple[str, ...] = ()
         self._written_s = 0.0
         self.met: tuple[str, ...] | None = None
@@ -104,7 +103,7 @@ class Neighbours:
         if self._run_id in entry["met"]:
             return True
         shares = any(overlap(own, other) for own in self._hardware for other in entry["hardware"])
-        return shares and is_holder_alive(entry)
+        return shares and _is_alive(entry)
 
     def _write(self, *, ended: bool = False) -> None:
         life = sign_of_life() | ({"pid": None, "heartbeat_at": 0.0} if ended else {})
@@ -115,20 +114,21 @@ class Neighbours:
 
     def _clear(self, entries: Mapping[Path, Mapping[str, Any]]) -> None:
         """Remove the files of this user's dead runs that nobody alive has to read any more."""
-        alive = {entry["run_id"] for entry in entries.values() if is_holder_alive(entry)}
+        alive = {entry["run_id"] for entry in entries.values() if _is_alive(entry)}
         for path, entry in entries.items():
-            if path.parent == self._path.parent and not is_holder_alive(entry) and not alive & set(entry["met"]):
+            if path.parent == self._path.parent and not _is_alive(entry) and not alive & set(entry["met"]):
                 path.unlink(missing_ok=True)
 
     def _fail(self, error: OSError) -> None:
-        self.problem = f"other runs on this machine could not be looked for: {error.filename}: {error.strerror}"
+        place = error.filename or self._top
+        self.problem = f"other runs on this machine could not be looked for: {place}: {error.strerror or error}"
 
 
 def _make_own(folder: Path) -> None:
     """Make a folder that others can read and only this user can write; raises OSError when it is not such a one."""
     folder.mkdir(parents=True, exist_ok=True)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != _user():
         raise PermissionError(1, "is not a folder of this user", str(folder))
     folder.chmod(0o755)
 
@@ -164,7 +164,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     finally:
         os.close(handle)
-    return entry if _is_entry(entry) else None
+    return {**entry, "user": found.st_uid} if _is_entry(entry) else None
 
 
 def _is_entry(entry: Any) -> bool:
@@ -174,6 +174,21 @@ def _is_entry(entry: Any) -> bool:
         return False
     lists = (entry.get("hardware"), entry.get("met"))
     return all(isinstance(one, list) and all(isinstance(word, str) for word in one) for one in lists)
+
+
+def _is_alive(entry: Mapping[str, Any]) -> bool:
+    if entry["user"] != _user() and not _sees_all_processes():
+        entry = {**entry, "pid_namespace": None}  # judged by the age of its last sign, like a process of a container
+    return is_holder_alive(entry)
+
+
+def _sees_all_processes(root: Path = Path("/")) -> bool:
+    """Tell whether processes of other users can be seen: many clusters mount /proc with hidepid."""
+    return not (root / "proc/self").exists() or os.access(root / "proc/1/stat", os.R_OK)
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def _is_here(entry: Mapping[str, Any]) -> bool:

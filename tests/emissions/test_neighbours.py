@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from finetune.emissions import neighbours
 from finetune.emissions.components import overlap
 from finetune.emissions.neighbours import Neighbours, host_folder, living_runs
 from finetune.runs import liveness
@@ -149,6 +150,19 @@ def test_neighbours_of_another_host_that_shares_the_folder_are_none(tmp_path):
     (theirs / "far.1.json").write_text(json.dumps(entry))
     here.look()
     assert here.met == ("far",)
+
+
+def test_neighbours_of_users_whose_processes_are_hidden_go_by_their_last_sign(tmp_path, monkeypatch):
+    theirs = tmp_path / "finetune-runs-4711"
+    theirs.mkdir()
+    entry = liveness.sign_of_life() | {"run_id": "theirs", "hardware": ["cpu"], "met": [], "pid": 2**22 + 1}
+    (theirs / "theirs.1.json").write_text(json.dumps(entry))
+    os.chown(theirs / "theirs.1.json", 4711, -1) if os.getuid() == 0 else pytest.skip("only root may give files away")
+    assert living_runs(tmp_path) == ()
+    monkeypatch.setattr(neighbours, "_sees_all_processes", lambda: False)
+    assert living_runs(tmp_path) == ("theirs",)
+    (theirs / "theirs.1.json").write_text(json.dumps(entry | {"heartbeat_at": 0.0}))
+    assert living_runs(tmp_path) == ()
 
 
 def test_neighbours_read_nothing_that_could_do_harm(tmp_path):
