@@ -48,6 +48,17 @@ def test_energy_ratio_of_a_modelled_processor_shares_the_error_only_near_the_sam
     assert ratio(at("b", 65.0 * 0.8, threads=8), full).low == pytest.approx(0.8 * 0.5 / 2.0 / 1.05)
 
 
+def test_energy_ratio_takes_the_load_of_a_scaled_processor_from_its_share():
+    def at(run_id, watts):
+        emissions = make_emissions({"cpu": watts * 600 / 3.6e6})
+        detail = "CPU load model, TDP 8 W, cgroup-scaled, 2 of 64 processors, 256 W of a processor"
+        emissions["components"]["cpu"]["detail"] = detail
+        return make_run(run_id, emissions=emissions)
+
+    assert ranked_parts(at("a", 8.0))["cpu"].load == pytest.approx(1.0)  # all of the share, not 1/32 of the machine
+    assert ranked_parts(at("b", 0.8))["cpu"].load == pytest.approx(0.0)
+
+
 @pytest.mark.parametrize(
     "change",
     [
