@@ -53,7 +53,7 @@ def grams_words(run: Run, grams: float | None) -> str:
 
 
 def phase_rows(run: Run) -> list[Section]:
-    """Return the run's phases in the order of PHASES: energy, grams, time, share of the energy, energy by component."""
+    """Return the run's phases in the order of PHASES: energy, grams, time, share of the energy."""
     entries, total = _entries(run, "phases"), run.energy_kwh()
     ordered = [name for name in PHASES if name in entries] + [name for name in entries if name not in PHASES]
     return [
@@ -63,7 +63,7 @@ def phase_rows(run: Run) -> list[Section]:
             "energy": formats.energy(kwh),
             "grams": formats.grams(as_number(entries[name].get("emissions_g"))),
             "time": formats.duration(as_number(entries[name].get("duration_s"))),
-            "share": f"{100 * kwh / total:.0f} %" if kwh is not None and total else "–",
+            "share": _share(kwh, total),
         }
         for name in ordered
     ]
@@ -137,6 +137,12 @@ def _entries(run: Run, section: str) -> dict[str, Mapping[str, Any]]:
     if not isinstance(entries, Mapping):
         return {}
     return {str(name): entry for name, entry in entries.items() if isinstance(entry, Mapping)}
+
+
+def _share(kwh: float | None, total: float | None) -> str:
+    if kwh is None or not total:
+        return "–"
+    return f"{100 * kwh / total:.0f} %" if kwh >= 0.005 * total or kwh == 0 else "< 1 %"
 
 
 def _is_complete(run: Run) -> bool:

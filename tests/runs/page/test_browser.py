@@ -220,6 +220,13 @@ def test_browser_print_has_no_controls_and_all_rows(opened):
     assert window.script("return getComputedStyle(document.querySelector('h1')).color") == rgb(palette()["text"][0])
 
 
+@pytest.mark.parametrize("name", ["sets", "run"])
+def test_browser_print_fits_a_sheet(opened, name):
+    sheet = (794, 1123)  # A4 at 96 dots an inch
+    window = opened(name, sheet, media="print")
+    assert window.script("return document.documentElement.scrollWidth") <= sheet[0]
+
+
 def test_browser_runs_nothing_that_a_record_holds(window, tmp_path):
     for number, text in enumerate(hostile_pages(tmp_path)):
         path = tmp_path / f"{number}.html"
