@@ -55,9 +55,7 @@ def write_plot(comparison: Comparison, path: Path) -> str:
         return _written(path, pareto_svg(first)) + words
     from finetune.runs.page.image import pareto_image
 
-    image = pareto_image(first, form)
-    path.write_bytes(image)
-    return f"wrote {path} ({file_size(len(image))}){words}"
+    return _written(path, pareto_image(first, form)) + words
 
 
 def plots(comparison: Comparison) -> tuple[Scatter, ...]:
@@ -71,6 +69,6 @@ def plots(comparison: Comparison) -> tuple[Scatter, ...]:
     return found
 
 
-def _written(path: Path, text: str) -> str:
-    write_atomically(path, text)
-    return f"wrote {path} ({file_size(len(text.encode()))})"
+def _written(path: Path, content: str | bytes) -> str:
+    write_atomically(path, content)
+    return f"wrote {path} ({file_size(path.stat().st_size)})"

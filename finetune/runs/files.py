@@ -14,18 +14,19 @@ from typing import Any
 _TOKEN = re.compile(r"\b(hf_|api_org_)[A-Za-z0-9]{16,}\b|\b(Bearer )[A-Za-z0-9._~+/-]{16,}=*")
 
 
-def write_atomically(path: Path, text: str | Iterable[str]) -> None:
-    """Write a text file so that a reader, or a crash at any moment, finds the old content or the new, never a half.
+def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """Write a file so that a reader, or a crash at any moment, finds the old content or the new, never a half.
 
-    The text may come in pieces. A temporary file in the same folder is written, flushed to the disk and renamed over
+    A text may come in pieces. A temporary file in the same folder is written, flushed to the disk and renamed over
     the old one.
     """
     # mkstemp makes files that only the owner reads; a run directory is shared like any other folder.
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+        with os.fdopen(handle, "wb") as file:
+            pieces = [content] if isinstance(content, str | bytes) else content
+            file.writelines(piece.encode() if isinstance(piece, str) else piece for piece in pieces)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, mode)

@@ -110,3 +110,12 @@ def test_files_scrub_redacts_hub_tokens_and_leaves_words_alone():
 
 def test_files_scrub_writes_what_json_cannot_say_as_null():
     assert scrub([float("nan"), float("inf"), 1.5, True, None]) == [None, None, 1.5, True, None]
+
+
+def test_files_write_bytes_atomically_as_they_are(tmp_path):
+    path = tmp_path / "image.png"
+    write_atomically(path, b"\x89PNG\r\n\x1a\n")
+    assert path.read_bytes() == b"\x89PNG\r\n\x1a\n"
+    write_atomically(path, ["a\n", "ä"])
+    assert path.read_bytes() == "a\nä".encode()
+    assert list(tmp_path.iterdir()) == [path]

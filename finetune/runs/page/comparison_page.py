@@ -84,18 +84,19 @@ def _cards(view: _View) -> list[Section]:
     ]
     if len(comparison.sets) != 1:
         return [_card("Sets", str(len(comparison.sets)), "each ranked on its own"), *cards]
-    scored = [row for row in comparison.rows if row.score is not None]
-    sign = 1 if comparison.sets[0].greater_is_better else -1
-    best = max(scored, key=lambda row: sign * row.score.value if row.score else 0.0)
-    words = f"{view.labels[best.run.run_id]}{facts.interval_words(best.score)}"
-    name = f"Best {comparison.sets[0].metric} on {comparison.sets[0].split}"
-    cards.insert(0, _card(name, formats.score_value(best.score.value) if best.score else "", words))
+    scored = [(row.score, row.run.run_id) for row in comparison.rows if row.score is not None and row.run.is_finished]
+    if scored:
+        sign = 1 if comparison.sets[0].greater_is_better else -1
+        best, run_id = max(scored, key=lambda pair: sign * pair[0].value)
+        words = f"{view.labels[run_id]}{facts.interval_words(best)}"
+        name = f"Best {comparison.sets[0].metric} on {comparison.sets[0].split}"
+        cards.insert(0, _card(name, formats.score_value(best.value), words))
     ranked = [row for row in comparison.rows if not row.not_ranked and row.ranked_kwh is not None]
     front = [kinds[row.run.run_id] for row in comparison.rows]
     count = front.count(FRONT) + front.count(UNDECIDED)
     if ranked:
         words = f"{front.count(UNDECIDED)} of them undecided" if UNDECIDED in front else f"of {len(ranked)} ranked"
-        cards.insert(1, _card("On the Pareto front", plural(count, "run"), words))
+        cards.insert(len(cards) - 2, _card("On the Pareto front", plural(count, "run"), words))
     return cards
 
 

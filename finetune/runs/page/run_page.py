@@ -121,15 +121,17 @@ def _course(run: Run) -> Section | None:
 
 
 def _forecasts(run: Run) -> list[Section]:
-    """Return what was forecast for the whole run on its way, and when."""
+    """Return what was forecast for the whole run on its way, and by how much the end differed from it."""
     stated = run.emissions.get("forecasts")
     return [
         {
-            "when": f"step {entry['step']}" if entry.get("step") is not None else "before the first step",
+            "when": f"step {facts.setting_words(entry.get('at_step'))}",
+            "share": _percent(entry.get("share")),
             "energy": formats.energy(as_number(entry.get("energy_kwh"))),
             "range": _range(entry),
             "grams": formats.grams(as_number(entry.get("emissions_g"))),
             "time": formats.duration(as_number(entry.get("duration_s"))),
+            "error": _percent(entry.get("error"), "+"),
         }
         for entry in (stated if isinstance(stated, list) else [])
         if isinstance(entry, Mapping)
@@ -137,8 +139,13 @@ def _forecasts(run: Run) -> list[Section]:
 
 
 def _range(entry: Mapping[str, Any]) -> str:
-    low, high = as_number(entry.get("energy_kwh_low")), as_number(entry.get("energy_kwh_high"))
+    low, high = as_number(entry.get("low")), as_number(entry.get("high"))
     if low is None or high is None:
         return "–"
     unit, factor = formats.energy_unit([high])
     return f"{formats.span(low * factor, high * factor)} {unit}"
+
+
+def _percent(share: Any, sign: str = "") -> str:
+    number = as_number(share)
+    return "–" if number is None else f"{100 * number:{sign}.0f} %"

@@ -9,9 +9,9 @@ import pytest
 from finetune.runs.compare import compare_runs
 from finetune.runs.comparison import Grid
 from finetune.runs.page.render import comparison_html, palette, pareto_svg, run_html
-from finetune.runs.record import read_run
+from finetune.runs.record import list_runs, read_run
 from finetune.runs.scatter import scatters
-from tests.runs.builders import QUICKSTART, SCRATCH, make_emissions, make_run
+from tests.runs.builders import QUICKSTART, SCRATCH, STORED, make_emissions, make_run
 
 HOSTILE = "\"><script>window.hacked=1</script><img src=x onerror=window.hacked=1> ' javascript:x </style></svg>"
 VOID = {"meta", "link", "br", "img", "input"}
@@ -51,7 +51,7 @@ def hostile_run(tmp_path=None):
     emissions["phases"][HOSTILE] = {"energy_kwh": 0.001, "components": {}}
     emissions["components"][HOSTILE] = {"energy_kwh": 0.001, "method": HOSTILE, "detail": HOSTILE}
     emissions["carbon_intensity"]["location"] = HOSTILE
-    emissions["forecasts"] = [{"step": HOSTILE, "energy_kwh": 0.1}]
+    emissions["forecasts"] = [{"at_step": HOSTILE, "energy_kwh": 0.1}]
     score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
     fields = {
         "name": HOSTILE, "tags": (HOSTILE,), "status": "stopped", "status_reason": HOSTILE, "command": HOSTILE,
@@ -164,11 +164,33 @@ def test_render_run_page_has_its_parts(tmp_path):
         assert words in text
     assert "Confusion matrix" not in text  # no predictions beside the stored record
     assert "Forecasts" not in text
-    emissions = make_emissions({"cpu": 0.001}, forecasts=[{"step": 10, "energy_kwh": 0.002, "energy_kwh_low": 0.001,
-                                                           "energy_kwh_high": 0.003, "duration_s": 60.0}])  # fmt: skip
-    forecast = run_html(make_run("a", emissions=emissions))
-    assert "step 10" in forecast
-    assert "1.00–3.00 Wh" in forecast
+    entry = {"at_step": 10, "share": 0.25, "energy_kwh": 0.002, "low": 0.001, "high": 0.003, "emissions_g": 0.2,
+             "duration_s": 60.0, "error": -0.034}  # fmt: skip
+    forecast = run_html(make_run("a", emissions=make_emissions({"cpu": 0.001}, forecasts=[entry, {"at_step": 20}])))
+    for words in ("step 10", "25 %", "1.00–3.00 Wh", "-3 %", "step 20"):
+        assert words in forecast
+
+
+def test_render_run_page_of_every_stored_run():
+    runs, _ = list_runs(STORED)
+    assert {run.status for run in runs} == {"completed", "stopped", "interrupted", "failed"}
+    for run in runs:
+        text = run_html(run)
+        assert Page(text).text["h1"] == run.name
+        assert run.status in text
+
+
+def test_render_best_reading_is_of_a_run_that_came_to_its_end():
+    text = comparison_html(compare_runs([make_run("done", 0.7), make_run("cut", 0.9, status="interrupted")]))
+    assert re.search(r"<dd>0\.700<small>done", text)
+
+
+def test_render_page_folds_away_what_is_many():
+    runs = [make_run(f"r{number}", 0.5, emissions={}) for number in range(20)]
+    text = comparison_html(compare_runs(runs, baseline=runs[0]))
+    assert text.count("r3 against r0") == 1
+    assert "12 more" in text  # of 20 notes
+    assert "11 more" in text  # of 19 sentences
 
 
 def luminance(colour):
