@@ -21,7 +21,7 @@ def show_text(run: Run, width: int, timeline: bool = False) -> str:
         _phases(run),
         _components(run, width),
         _beside(run),
-        _idle(run),
+        idle_words(run),
         "\n".join(f"note: {note}" for note in run_notes(run)),
         _timeline(run) if timeline else "",
     ]
@@ -171,7 +171,7 @@ def _beside(run: Run) -> str:
     return "\n".join(["Beside the total:", *lines]) if lines else ""
 
 
-def _idle(run: Run) -> str:
+def idle_words(run: Run) -> str:
     """Return what the machine drew at rest and what the run used above that, where a baseline was taken."""
     idle = run.emissions.get("idle")
     if not isinstance(idle, Mapping):

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.runs import formats
+from finetune.runs.beside import beside_lines
 from finetune.runs.differences import flatten
 from finetune.runs.page import facts
 from finetune.runs.page.charts import curves_plot, learning_curve
 from finetune.runs.page.confusion import confusion
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.report import BASELINE_WORDS, baseline_score
-from finetune.runs.show import run_facts, run_notes
+from finetune.runs.show import idle_words, run_facts, run_notes
 
 Section = dict[str, Any]
 
@@ -30,6 +31,7 @@ def run_content(run: Run) -> Section:
         "bars": facts.energy_bars([(run.name, run)]),
         "phases": facts.phase_rows(run),
         "components": facts.component_rows(run),
+        "beside": _beside(run),
         "forecasts": _forecasts(run),
         "confusion": by_class,
         "settings": facts.recipe_rows(run),
@@ -118,6 +120,12 @@ def _course(run: Run) -> Section | None:
     ]
     heading = ["step", "epoch", "time", "energy", "CO₂e", *(name.removesuffix(".value") for name in metrics)]
     return {"heading": heading, "rows": rows} if rows else None
+
+
+def _beside(run: Run) -> list[tuple[str, str]]:
+    """Return what is counted beside the emissions and never in them, and what the machine drew at rest."""
+    idle = idle_words(run)
+    return [*beside_lines(run).items(), *([("idle", idle)] if idle else [])]
 
 
 def _forecasts(run: Run) -> list[Section]:

@@ -162,6 +162,7 @@ def test_render_run_page_has_its_parts(tmp_path):
     text = run_html(stored()[0])
     for words in ("Course of the run", "majority class", "Energy by phase", "modelled", "learning_rate", "preprocess"):
         assert words in text
+    assert "1,000 predictions" in text
     assert "Confusion matrix" not in text  # no predictions beside the stored record
     assert "Forecasts" not in text
     entry = {"at_step": 10, "share": 0.25, "energy_kwh": 0.002, "low": 0.001, "high": 0.003, "emissions_g": 0.2,
@@ -178,6 +179,15 @@ def test_render_run_page_of_every_stored_run():
         text = run_html(run)
         assert Page(text).text["h1"] == run.name
         assert run.status in text
+
+
+def test_render_run_page_shows_what_stands_beside_the_total():
+    emissions = make_emissions(
+        {"cpu": 0.001}, idle={"duration_s": 20.0, "watts": {"cpu": 12.0}}, tracking_overhead_s=0.5
+    )
+    text = run_html(make_run("a", emissions=emissions))
+    assert "Beside the total, and not in it" in text
+    assert "cpu 12.0 W" in text
 
 
 def test_render_best_reading_is_of_a_run_that_came_to_its_end():
