@@ -128,7 +128,8 @@ def measure(path: Path) -> dict[str, Any]:
     from finetune.data.encoding import encode_data
     from finetune.data.sources import load_data
     from finetune.data.spool import as_array
-    from finetune.evaluation.predict import evaluate_split, score
+    from finetune.evaluation.predict import evaluate_split, task_context
+    from finetune.evaluation.scores import score
     from finetune.recipe.schema import Recipe
     from finetune.tasks import all_tasks
 
@@ -139,22 +140,24 @@ def measure(path: Path) -> dict[str, Any]:
         recipe = {"task": task.name, "model": {"name_or_path": "any"}, "dataset": {"path": str(place)}}
         return load_data(Recipe.model_validate(recipe), task)
 
+    def context_of(data: Any) -> Any:
+        return task_context(tokenizer, data.labels, "encoder-only", None, 64, {}, {})
+
     def encode(data: Any) -> Any:
-        settings = SimpleNamespace(truncation=True, doc_stride=128, packing=False, num_proc=None)
-        return encode_data(data.splits, tokenizer, task, settings, 64)
+        return encode_data(data.splits, task, context_of(data))
 
     def evaluate(data: Any, encoded: Any) -> Any:
         split = encoded.splits["validation"]
         lengths = as_array(table_of(split).column("length"), numpy.int32)
         predictor: Any = SimpleNamespace(
             task=task,
-            labels=data.labels,
+            context=context_of(data),
             batch_size=64,
             model=SimpleNamespace(eval=lambda: None),
-            recorded=lambda places: _no_logits(lengths[places]),
+            recorded=lambda places: _no_logits(lengths[places], split["labels"][places]),
         )
-        evaluation = evaluate_split(predictor, split, lambda: None)
-        return evaluation, score(evaluation, task.metrics["single_label_classification"], data.labels, 0.95)
+        evaluation = evaluate_split(predictor, split, data.splits["validation"])
+        return evaluation, score(evaluation, task.metrics["single_label_classification"], 0.95)
 
     with tempfile.TemporaryDirectory() as folder:  # the libraries and their pools, warm
         data = load(generate(Path(folder), path.suffix[1:], 2_000))
@@ -211,10 +214,11 @@ def _one_epoch(split: Any) -> Any:
     return batches
 
 
-def _no_logits(lengths: Any) -> Any:
+def _no_logits(lengths: Any, labels: Any) -> Any:
     import torch
 
-    return torch.stack([torch.from_numpy(lengths % number).float() for number in (3, 5, 7, 2)], dim=1)
+    logits = torch.stack([torch.from_numpy(lengths % number).float() for number in (3, 5, 7, 2)], dim=1)
+    return SimpleNamespace(logits=logits), {"labels": torch.tensor(labels)}
 
 
 def word_tokenizer() -> Any:

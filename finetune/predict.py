@@ -75,7 +75,7 @@ def _answer_all(request: Request) -> None:
         for batch in read_inputs(source, finished, columns, predictor.batch_size):
             for note in batch.notes:
                 say(f"note: {note}")
-            answers = answer_batch(predictor, finished.truncation, batch)
+            answers = answer_batch(predictor, batch)
             write(answers)
             output.flush()
             unanswered.add(answers)
@@ -100,13 +100,13 @@ def _predictor(finished: Finished, batch_size: int | None) -> tuple[Predictor, s
     The precision is the run's own on the same kind of device, so that its answers come out again; else what suits.
     """
     device, trained = pick_device(), finished.run.training
-    model, tokenizer, labels = load_model(finished)
+    model, context = load_model(finished)
     precision = trained.get("mixed_precision") if trained.get("device") == device else None
     precision = precision or choose_precision("auto", device, model.config.model_type)
     accelerator = start_accelerator(precision, [], str(finished.folder.parent))
     predictor = Predictor(
-        model.to(accelerator.device), tokenizer, finished.task, labels, finished.max_length,
-        batch_size or finished.batch_size, accelerator.device, accelerator.autocast,
+        model.to(accelerator.device), finished.task, context, batch_size or finished.batch_size, accelerator.device,
+        accelerator.autocast,
     )  # fmt: skip
     return predictor, device if precision == "no" else f"{device} in {precision}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from finetune.data.kinds import KINDS, is_number
 from finetune.data.spool import as_array, spool_table, take_rows
 from finetune.errors import FinetuneError
 from finetune.text import plural
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from finetune.data.columns import ColumnMap
     from finetune.data.raw import RawSplit
+    from finetune.tasks import Task
 
 # A few rows without a label are slips; more are a sign that the split, or the column, is not what it seems.
 UNLABELLED_SHARE = 0.05
@@ -23,7 +25,7 @@ UNLABELLED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A split by role: texts, `row`, and the columns of the target under their own names; notes on what was done."""
+    """A split by role: inputs, `row`, and the columns of the target under their own names; notes on what was done."""
 
     table: pyarrow.Table
     dropped: int
@@ -40,17 +42,17 @@ class Dropped:
     notes: list[str] = field(default_factory=list)
 
 
-def read_clean(split: RawSplit, columns: ColumnMap, target: str) -> Cleaned:
-    """Read the mapped columns of a split, make the inputs strings, and drop rows with an empty input.
+def read_clean(split: RawSplit, columns: ColumnMap, task: Task) -> Cleaned:
+    """Read the mapped columns of a split, make the inputs what the task says, and drop rows with an empty input.
 
-    Raises FinetuneError when an input is no text or nothing is left.
+    Raises FinetuneError when an input is of another kind or nothing is left.
     """
     raw = split.read(source_columns(columns))
-    notes = check_texts(split, raw, columns, target)
+    notes = check_inputs(split, raw, columns, task)
     dropped = Dropped()
     table = spool_table(
-        with_text(by_role(raw.to_batches(), columns, target), columns, target, dropped),
-        role_schema(raw.schema, columns, target),
+        with_text(by_role(raw.to_batches(), columns, task), columns, task, dropped),
+        role_schema(raw.schema, columns, task),
     )
     return Cleaned(table, dropped.dropped, (*notes, *dropped_notes(split, dropped)))
 
@@ -65,14 +67,14 @@ def dropped_notes(split: RawSplit, dropped: Dropped) -> list[str]:
     return [f"{split.name}: {rows} without text dropped, the first is {split.place(dropped.first)}."]
 
 
-def texts_by_role(split: RawSplit, columns: ColumnMap) -> tuple[pyarrow.Table, list[str]]:
-    """Read the mapped input columns as strings, with `row`, and notes; empty texts stay.
+def inputs_by_role(split: RawSplit, columns: ColumnMap, task: Task) -> tuple[pyarrow.Table, list[str]]:
+    """Read the mapped input columns, with `row`, and notes; empty ones stay.
 
     Raises FinetuneError as `read_clean`.
     """
     raw = split.read(source_columns(columns))
-    notes = check_texts(split, raw, columns, "")
-    return spool_table(by_role(raw.to_batches(), columns, ""), role_schema(raw.schema, columns, "")), notes
+    notes = check_inputs(split, raw, columns, task)
+    return spool_table(by_role(raw.to_batches(), columns, task), role_schema(raw.schema, columns, task)), notes
 
 
 def source_columns(columns: ColumnMap) -> list[str]:
@@ -81,35 +83,34 @@ def source_columns(columns: ColumnMap) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def role_schema(source: pyarrow.Schema, columns: ColumnMap, target: str) -> pyarrow.Schema:
+def role_schema(source: pyarrow.Schema, columns: ColumnMap, task: Task) -> pyarrow.Schema:
     """Return the schema of a split by role."""
     import pyarrow
 
-    inputs = [(role, pyarrow.large_string()) for role in columns if role != target]
-    labels = [(label_column(name), source.field(name).type) for name in _target_columns(columns, target)]
-    return pyarrow.schema([*inputs, ("row", pyarrow.int64()), *labels])
+    batch = pyarrow.RecordBatch.from_arrays([pyarrow.nulls(0, kind) for kind in source.types], source.names)
+    return next(by_role([batch], columns, task)).schema
 
 
-def by_role(batches: Iterable[pyarrow.RecordBatch], columns: ColumnMap, target: str) -> Iterator[pyarrow.RecordBatch]:
-    """Yield pieces of a source by role: texts as strings, `row` (from 1), the columns of the target as they are."""
+def by_role(batches: Iterable[pyarrow.RecordBatch], columns: ColumnMap, task: Task) -> Iterator[pyarrow.RecordBatch]:
+    """Yield pieces of a source by role: inputs by their kind, `row` (from 1), the columns of the target as they are."""
     import numpy
     import pyarrow
 
     done = 0
     for batch in batches:
         read = {
-            role: batch.column(str(name)).cast(pyarrow.large_string())
+            role: KINDS[task.column(role).kind].cast(batch.column(str(name)))
             for role, name in columns.items()
-            if role != target
+            if role != task.target
         }
         done += batch.num_rows
         read["row"] = pyarrow.array(numpy.arange(done - batch.num_rows + 1, done + 1))
-        read |= {label_column(name): batch.column(name) for name in _target_columns(columns, target)}
+        read |= {label_column(name): batch.column(name) for name in _target_columns(columns, task)}
         yield pyarrow.RecordBatch.from_pydict(read)
 
 
 def with_text(
-    batches: Iterable[pyarrow.RecordBatch], columns: ColumnMap, target: str, dropped: Dropped
+    batches: Iterable[pyarrow.RecordBatch], columns: ColumnMap, task: Task, dropped: Dropped
 ) -> Iterator[pyarrow.RecordBatch]:
     """Yield the rows of which no input is empty, and count the others."""
     import pyarrow.compute as pc
@@ -117,9 +118,8 @@ def with_text(
     for batch in batches:
         full = None
         for role in columns:
-            if role != target:
-                length = pc.utf8_length(pc.utf8_trim_whitespace(batch.column(role)))
-                has_text = pc.greater(pc.fill_null(length, 0), 0)
+            if role != task.target:
+                has_text = KINDS[task.column(role).kind].present(batch.column(role))
                 full = has_text if full is None else pc.and_(full, has_text)
         missing = batch.num_rows - (pc.sum(full).as_py() or 0)
         if missing and not dropped.dropped:
@@ -135,8 +135,8 @@ def label_column(name: str) -> str:
     return f"label:{name}"
 
 
-def _target_columns(columns: ColumnMap, target: str) -> list[str]:
-    names = columns.get(target, [])
+def _target_columns(columns: ColumnMap, task: Task) -> list[str]:
+    names = columns.get(task.target, []) if task.target else []
     return [names] if isinstance(names, str) else list(names)
 
 
@@ -169,30 +169,31 @@ def drop_unlabelled(
     return Cleaned(kept, cleaned.dropped + missing, (*cleaned.notes, note)), labels
 
 
-def check_texts(split: RawSplit, table: pyarrow.Table, columns: ColumnMap, target: str, before: int = 0) -> list[str]:
-    """Return notes on input columns of numbers, which are written out as text.
+def check_inputs(split: RawSplit, table: pyarrow.Table, columns: ColumnMap, task: Task, before: int = 0) -> list[str]:
+    """Return notes on text columns of numbers, which are written out.
 
     `before` says how many rows of the split come before the table. Raises FinetuneError, with the row, for a column
-    that holds no text.
+    that holds another kind of value than the task wants.
     """
     from pyarrow import types
 
     notes = []
     for role, name in columns.items():
-        if role == target:
+        if role == task.target:
             continue
-        kind, shown = table.schema.field(str(name)).type, f"column {name!r} (for {role})"
-        if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        found, shown = table.schema.field(str(name)).type, f"column {name!r} (for {role})"
+        kind = KINDS[task.column(role).kind]
+        if kind.reads(found):
+            if is_number(found):
+                notes.append(f"{split.name}: {shown} holds numbers; they were written out as text.")
             continue
-        if types.is_integer(kind) or types.is_floating(kind):
-            notes.append(f"{split.name}: {shown} holds numbers; they were written out as text.")
-            continue
-        if types.is_null(kind):
+        if types.is_null(found):
             raise FinetuneError(f"{split.where}: {shown} is empty in every row", "Check dataset.columns.")
-        place, found = next((i, value) for i, value in enumerate(table.column(str(name)), before + 1) if value.is_valid)
-        value = str(found.as_py())
+        place, first = next((i, value) for i, value in enumerate(table.column(str(name)), before + 1) if value.is_valid)
+        value = str(first.as_py())
+        value = value[:40] + ("…" if len(value) > 40 else "")
         raise FinetuneError(
-            f"{split.place(place)}: {shown} holds no text but {kind}: {value[:40]}{'…' if len(value) > 40 else ''}",
-            "Write texts as strings, or map another column: dataset.columns.",
+            f"{split.place(place)}: {shown} holds {kind.words} but {found}: {value}",
+            kind.remedy,
         )
     return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from finetune.errors import FinetuneError
@@ -23,6 +23,22 @@ class Mapped:
 
     columns: ColumnMap
     notes: tuple[str, ...]
+
+
+def choose_form(split: RawSplit, task: Task, given: Mapping[str, str | Sequence[str]]) -> Task:
+    """Return the task with the columns of the form in which its data came, which is the first that a split has."""
+    forms = [replace(task, columns=columns, forms=()) for columns in (task.columns, *task.forms)]
+    names = {name.strip().casefold() for name in split.columns}
+    meant = [form for form in forms if all(any(role == column.role for column in form.columns) for role in given)]
+    for form in meant:
+        known = (
+            column.role in given or names & {column.role, *map(str.casefold, column.usual_names)}
+            for column in form.columns
+            if column.required
+        )
+        if all(known):
+            return form
+    return (meant or forms)[0]
 
 
 def map_columns(
@@ -51,7 +67,8 @@ def map_columns(
     notes: list[str] = []
     told: set[str] = set()
     lonely = [column for column in wanted if column.required and column.role not in {**columns, **detected}]
-    if lonely and lonely[0].role != task.target and (only := _only_text(split, task, _used(columns) | _used(detected))):
+    wants_text = lonely and not lonely[0].target and lonely[0].kind == "text"
+    if wants_text and (only := _only_text(split, task, _used(columns) | _used(detected))):
         detected[lonely[0].role] = only
         other = "other " if (columns | detected).keys() - {lonely[0].role, task.target} else ""
         notes.append(f"{lonely[0].role} is column {only!r}, the only {other}one with texts.")
@@ -124,7 +141,7 @@ def _only_text(split: RawSplit, task: Task, used: set[str]) -> str | None:
     import pyarrow
 
     part = split.parts[0]
-    label_like = {name.casefold() for name in task.column(task.target).usual_names}
+    label_like = {name.casefold() for name in task.column(task.target).usual_names} if task.target else set()
     texts = [
         name
         for name in split.columns

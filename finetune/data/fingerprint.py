@@ -20,18 +20,24 @@ class ColumnDigest:
         self._values = hashlib.sha256()
 
     def add(self, values: pyarrow.Array) -> None:
-        """Add a piece: texts, lists of numbers, or numbers."""
+        """Add a piece: texts, numbers, or lists of either."""
+        self._rows += len(values)
+        self._add(values)
+
+    def _add(self, values: pyarrow.Array) -> None:
         import pyarrow
         import pyarrow.compute as pc
 
-        self._rows += len(values)
         if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
             texts = values.cast(pyarrow.large_binary())
             self._lengths.update(pc.binary_length(texts).to_numpy().astype("<i8").tobytes())
             self._values.update(_content(texts))
+        elif pyarrow.types.is_struct(values.type):
+            for field in values.flatten():
+                self._add(field)
         elif pyarrow.types.is_nested(values.type):
             self._lengths.update(values.value_lengths().to_numpy(zero_copy_only=False).astype("<i8").tobytes())
-            self._values.update(values.flatten().to_numpy(zero_copy_only=False).astype("<f8").tobytes())
+            self._add(values.flatten())
         else:
             self._values.update(values.to_numpy(zero_copy_only=False).astype("<f8").tobytes())
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from finetune.data.cleaning import texts_by_role
-from finetune.data.columns import map_columns
+from finetune.data.cleaning import inputs_by_role
+from finetune.data.columns import choose_form, map_columns
 from finetune.data.files import read_file
 from finetune.data.json_files import parse_line
 from finetune.data.pipe import PATIENCE_S, PIPE, Lines, open_lines
@@ -82,19 +82,26 @@ def read_rows(
     A row of a pipe waits for others for half a second at most. `columns` maps roles to columns as in a recipe; the
     others are found by their names, in a pipe by those of its first row. Raises FinetuneError.
     """
-    given = {role: name for role, name in (columns or {}).items() if role != task.target}
-    roles = [column.role for column in task.columns if column.role != task.target]
-    mapped = map_columns(source.split, task, given, roles)
+    roles = [column.role for column in task.all_inputs]
+    given = {role: name for role, name in (columns or {}).items() if role in roles}
+    task = choose_form(source.split, without_target(task), given)
+    mapped = map_columns(source.split, task, given)
     # Only the target may be several columns.
     names = {role: name for role, name in mapped.columns.items() if isinstance(name, str)}
     if source.lines is None:
-        yield from _of_file(source.split, names, mapped.notes)
+        yield from _of_file(source.split, names, task, mapped.notes)
     else:
-        yield from _of_pipe(source.lines, names, mapped.notes, pipe_batch_rows)
+        yield from _of_pipe(source.lines, names, task, mapped.notes, pipe_batch_rows)
 
 
-def _of_file(split: RawSplit, names: dict[str, str], found: tuple[str, ...]) -> Iterator[RowBatch]:
-    table, said = texts_by_role(split, dict(names))
+def without_target(task: Task) -> Task:
+    """Return a task with the columns that its model reads, in every form."""
+    forms = tuple(tuple(column for column in form if not column.target) for form in task.forms)
+    return replace(task, columns=task.inputs, forms=forms)
+
+
+def _of_file(split: RawSplit, names: dict[str, str], task: Task, found: tuple[str, ...]) -> Iterator[RowBatch]:
+    table, said = inputs_by_role(split, dict(names), task)
     notes = (*(note for part in split.parts for note in part.notes), *found, *said)
     for start in range(0, table.num_rows, FILE_BATCH_ROWS):
         chunk = table.slice(start, FILE_BATCH_ROWS).to_pydict()
@@ -102,8 +109,8 @@ def _of_file(split: RawSplit, names: dict[str, str], found: tuple[str, ...]) -> 
         yield _batch(chunk, numbers, notes if start == 0 else ())
 
 
-def _of_pipe(lines: Lines, names: dict[str, str], notes: tuple[str, ...], limit: int) -> Iterator[RowBatch]:
-    texts: dict[str, list[str]] = {role: [] for role in names}
+def _of_pipe(lines: Lines, names: dict[str, str], task: Task, notes: tuple[str, ...], limit: int) -> Iterator[RowBatch]:
+    texts: dict[str, list[Any]] = {role: [] for role in names}
     numbers: list[int] = []
     first_came = 0.0
     for entry in lines.lines:
@@ -114,7 +121,8 @@ def _of_pipe(lines: Lines, names: dict[str, str], notes: tuple[str, ...], limit:
             if lines.as_json:
                 row = parse_line(PIPE, number, line) if line.strip() else {}
             for role, name in names.items():
-                texts[role].append(_text(row.get(name), number, f"column {name!r} (for {role})"))
+                read = _text if task.column(role).kind == "text" else _texts
+                texts[role].append(read(row.get(name), number, f"column {name!r} (for {role})"))
             numbers.append(number)
         waited = entry is None or time.monotonic() - first_came >= PATIENCE_S
         if numbers and (waited or len(numbers) >= limit):
@@ -140,11 +148,24 @@ def _text(value: Any, number: int, shown: str) -> str:
     raise FinetuneError(f"{PIPE}:{number}: {shown} holds no text but {kind}", "Write texts as strings.")
 
 
+def _texts(value: Any, number: int, shown: str) -> list[str]:
+    """Return a value of a JSON row as a list of texts."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise FinetuneError(f"{PIPE}:{number}: {shown} holds no list of texts", 'Write a list: ["a", "b"].')
+    return [_text(item, number, shown) for item in value]
+
+
 def _batch(texts: Mapping[str, list[Any]], numbers: list[int], notes: tuple[str, ...]) -> RowBatch:
-    full = [all((values[i] or "").strip() for values in texts.values()) for i in range(len(numbers))]
+    full = [all(_is_there(values[i]) for values in texts.values()) for i in range(len(numbers))]
     return RowBatch(
         {role: [value for value, keep in zip(values, full, strict=True) if keep] for role, values in texts.items()},
         [number for number, keep in zip(numbers, full, strict=True) if keep],
         [number for number, keep in zip(numbers, full, strict=True) if not keep],
         notes,
     )
+
+
+def _is_there(value: Any) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value)

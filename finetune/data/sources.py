@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.cleaning import Cleaned, drop_unlabelled, read_clean
-from finetune.data.columns import ColumnMap, check_columns, map_columns
+from finetune.data.columns import ColumnMap, check_columns, choose_form, map_columns
 from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_file, read_split
 from finetune.data.fingerprint import digest_table, fingerprint_splits
 from finetune.data.folders import read_folder
 from finetune.data.hub import is_hub_id, read_hub
-from finetune.data.labels import LabelReader, all_hidden, encode_labels, make_reader
+from finetune.data.labels import all_hidden
 from finetune.data.raw import loaded
 from finetune.data.splits import DEFAULT_VALIDATION_SHARE, Chosen, choose_splits, sample_rows
 from finetune.data.spool import as_array, take_rows
-from finetune.data.stream import Stream, look_through
+from finetune.data.stream import Stream, look_through, with_target
 from finetune.data.streamed_files import open_streamed
+from finetune.data.targets import Target, read_target
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
 class LoadedData:
     """A dataset ready to be tokenised.
 
-    `splits`: train, validation and maybe test, as datasets.Dataset whose columns are roles (text, text_pair?, label)
-    plus `row`, the 1-based row number in the source. label is an id, a list of 0/1 per label, or a number.
-    `fingerprint`: sha256 of the content. `dropped`: rows dropped by split. `columns`: source column(s) by role.
-    `stream`: the training rows where they are streamed; `splits["train"]` then has only label and row.
+    `task`: with the columns of the form in which the data came. `splits`: train, validation and maybe test, as
+    datasets.Dataset whose columns are roles (text, text_pair?, label) plus `row`, the 1-based row number in the
+    source. A label is an id, a list of 0/1 per label, or a number. `fingerprint`: sha256 of the content. `dropped`:
+    rows dropped by split. `columns`: source column(s) by role.
+    `stream`: the training rows where they are streamed; `splits["train"]` then has only target and row.
     """
 
+    task: Task
     splits: dict[str, Any]
     labels: LabelScheme
     fingerprint: str
@@ -85,37 +88,39 @@ def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> Loa
     source = find_source(settings)
     chosen = choose_splits(list(source.splits), settings.splits)
     train = source.splits[chosen.train]
+    task = choose_form(train, task, settings.columns or {})
     mapped = map_columns(train, task, settings.columns or {})
     check_columns(train, mapped.columns)
     notes = [*source.notes, *_part_notes(source, chosen), *chosen.notes, *mapped.notes]
     looked = None
     if settings.streaming:
-        looked = look_through(train, mapped.columns, task.target, settings.problem_type, rows_needed)
-        reader, dropped = looked.reader, {"train": looked.dropped}
+        looked = look_through(train, mapped.columns, task, settings.problem_type, rows_needed)
+        target, dropped = looked.target, {"train": looked.dropped}
         notes += looked.notes
         tables = {}
     else:
-        cleaned = read_clean(train, mapped.columns, task.target)
-        reader = make_reader(train, cleaned.table, mapped.columns[task.target], settings.problem_type)
-        cleaned, labels = drop_unlabelled(train, cleaned, encode_labels(reader, train, cleaned.table))
-        tables = {"train": _table(_Part(train, cleaned, labels))}
+        cleaned = read_clean(train, mapped.columns, task)
+        target = read_target(task, train, cleaned.table, mapped.columns, settings.problem_type)
+        cleaned, labels = drop_unlabelled(train, cleaned, target.encode(train, cleaned.table))
+        tables = {"train": _table(_Part(train, cleaned, labels), task)}
         dropped = {"train": cleaned.dropped}
-        notes += cleaned.notes
-    parts = _evaluation_parts(source, chosen, mapped.columns, task, reader, notes)
+        notes += [*cleaned.notes, *target.notes]
+    parts = _evaluation_parts(source, chosen, mapped.columns, task, target, notes)
     dropped |= {name: part.cleaned.dropped for name, part in parts.items()}
     notes += [note for part in parts.values() for note in part.cleaned.notes]
-    tables |= {name: _table(part) for name, part in parts.items()}
-    tables = _with_validation(tables, settings, reader, notes)
-    tables = _sampled(tables, settings, reader.scheme, notes)
+    tables |= {name: _table(part, task) for name, part in parts.items()}
+    tables = _with_validation(tables, settings, task, target.scheme, notes)
+    tables = _sampled(tables, settings, task, target.scheme, notes)
     digests = {name: digest_table(table) for name, table in tables.items()}
     if looked is None:
         notes += _leaks(tables, task)
     else:
         tables["train"], digests["train"] = looked.stream.known, looked.digests
-    fingerprint = fingerprint_splits(digests, reader.scheme.names)
+    fingerprint = fingerprint_splits(digests, target.scheme.names)
     return LoadedData(
+        task=task,
         splits=_to_datasets(tables, fingerprint),
-        labels=reader.scheme,
+        labels=target.scheme,
         fingerprint=fingerprint,
         revision=source.revision,
         dropped=dropped,
@@ -126,13 +131,13 @@ def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> Loa
 
 
 def _evaluation_parts(
-    source: Source, chosen: Chosen, columns: ColumnMap, task: Task, reader: LabelReader, notes: list[str]
+    source: Source, chosen: Chosen, columns: ColumnMap, task: Task, reading: Target, notes: list[str]
 ) -> dict[str, _Part]:
     parts = {}
     for name, split in (("validation", chosen.validation), ("test", chosen.test)):
         if split is not None:
             may_lack = name == "test" or split == "validation"
-            part = _labelled(loaded(source.splits[split]), columns, task, reader, chosen, name, may_lack, notes)
+            part = _labelled(loaded(source.splits[split]), columns, task, reading, chosen, name, may_lack, notes)
             if part is not None:
                 parts[name] = part
     return parts
@@ -185,22 +190,22 @@ def _labelled(
     split: RawSplit,
     columns: ColumnMap,
     task: Task,
-    reader: LabelReader,
+    reading: Target,
     chosen: Chosen,
     name: str,
     may_lack: bool,
     notes: list[str],
 ) -> _Part | None:
     """Clean and label an evaluation split; None, with a note, when it turns out to have no labels and may lack them."""
-    target = columns[task.target]
+    target = columns[task.target] if task.target else []
     targets = [target] if isinstance(target, str) else target
     if name == "test" and chosen.test_found and not set(targets) <= set(split.columns):
         notes.append(f"The split test has no column {targets[0]!r}: no test.")
         return None
     check_columns(split, columns)
-    cleaned = read_clean(split, columns, task.target)
-    labels = encode_labels(reader, split, cleaned.table)
-    if all_hidden(labels, reader.scheme):
+    cleaned = read_clean(split, columns, task)
+    labels = reading.encode(split, cleaned.table)
+    if all_hidden(labels, reading.scheme):
         if not may_lack:
             raise FinetuneError(
                 f"split {split.name} ({split.where}): no row has a label", f"Name another split: dataset.splits.{name}"
@@ -210,18 +215,19 @@ def _labelled(
         return None
     cleaned, labels = drop_unlabelled(split, cleaned, labels)
     if name == "test" and chosen.test_found:
-        notes.append("The data has a labelled split test: it is scored once, at the end.")
+        labelled = "labelled " if task.target else ""
+        notes.append(f"The data has a {labelled}split test: it is scored once, at the end.")
     return _Part(split, cleaned, labels)
 
 
-def _table(part: _Part) -> pyarrow.Table:
+def _table(part: _Part, task: Task) -> pyarrow.Table:
     table = part.cleaned.table
     roles = [name for name in table.column_names if not name.startswith("label:") and name != "row"]
-    return table.select(roles).append_column("label", part.labels).append_column("row", table.column("row"))
+    return with_target(table.select(roles), task, part.labels).append_column("row", table.column("row"))
 
 
 def _with_validation(
-    tables: dict[str, pyarrow.Table], settings: Any, reader: LabelReader, notes: list[str]
+    tables: dict[str, pyarrow.Table], settings: Any, task: Task, scheme: LabelScheme, notes: list[str]
 ) -> dict[str, pyarrow.Table]:
     """Hold validation rows out of train when there are none yet."""
     import numpy
@@ -235,8 +241,8 @@ def _with_validation(
         )
     share = settings.validation_size or DEFAULT_VALIDATION_SHARE
     train = tables["train"]
-    strata = _strata(train, reader.scheme)
-    leave = 0 if strata is None or reader.scheme.problem_type == MULTI else 1
+    strata = _strata(train, task, scheme)
+    leave = 0 if strata is None or scheme.problem_type == MULTI else 1
     count = max(1, round(share * train.num_rows))
     held = sample_rows(train.num_rows, count, strata, settings.seed, "validation", leave)
     if len(held) == 0 or len(held) == train.num_rows:
@@ -256,7 +262,7 @@ def _with_validation(
 
 
 def _sampled(
-    tables: Mapping[str, pyarrow.Table], settings: Any, scheme: LabelScheme, notes: list[str]
+    tables: Mapping[str, pyarrow.Table], settings: Any, task: Task, scheme: LabelScheme, notes: list[str]
 ) -> dict[str, pyarrow.Table]:
     """Cut the splits down to the sizes that the recipe asks for."""
     import numpy
@@ -265,7 +271,7 @@ def _sampled(
     for name, table in tables.items():
         count = settings.max_train_samples if name == "train" else settings.max_eval_samples
         if count is not None and count < table.num_rows:
-            rows = sample_rows(table.num_rows, count, _strata(table, scheme), settings.seed, f"sample {name}")
+            rows = sample_rows(table.num_rows, count, _strata(table, task, scheme), settings.seed, f"sample {name}")
             notes.append(f"{name}: a sample of {len(rows):,} of {plural(table.num_rows, 'row')}.")
             mask = numpy.zeros(table.num_rows, dtype=bool)
             mask[rows] = True
@@ -274,13 +280,13 @@ def _sampled(
     return sampled
 
 
-def _strata(table: pyarrow.Table, scheme: LabelScheme) -> numpy.ndarray | None:
-    """Return the group of each row: its label, or its set of labels; None for numbers."""
+def _strata(table: pyarrow.Table, task: Task, scheme: LabelScheme) -> numpy.ndarray | None:
+    """Return the group of each row: its label, or its set of labels; None where rows have no classes."""
     import numpy
 
-    if scheme.problem_type == REGRESSION:
+    if scheme.problem_type == REGRESSION or task.target is None or task.column(task.target).kind != "label":
         return None
-    labels = table.column("label")
+    labels = table.column(task.target)
     if scheme.problem_type != MULTI:
         return as_array(labels, numpy.int32)
     # Numbered as the sets come, then in the order of the sets.
@@ -303,8 +309,7 @@ def _leaks(tables: Mapping[str, pyarrow.Table], task: Task) -> list[str]:
     """
     import numpy
 
-    roles = [column.role for column in task.columns if column.role in tables["train"].column_names]
-    roles.remove(task.target)
+    roles = [column.role for column in task.inputs if column.role in tables["train"].column_names]
     others = {name: numpy.concatenate([*_hashes(table, roles)]) for name, table in tables.items() if name != "train"}
     known = numpy.unique(numpy.concatenate(list(others.values())))
     in_train = numpy.zeros(len(known), dtype=bool)
@@ -321,9 +326,13 @@ def _leaks(tables: Mapping[str, pyarrow.Table], task: Task) -> list[str]:
 
 def _hashes(table: pyarrow.Table, roles: Sequence[str]) -> Iterator[numpy.ndarray]:
     import numpy
+    import pyarrow
 
     for batch in table.select(list(roles)).to_batches():
-        texts = zip(*(batch.column(role).to_pylist() for role in roles), strict=True)
+        columns = [batch.column(role) for role in roles]
+        if any(pyarrow.types.is_nested(column.type) for column in columns):
+            columns = [pyarrow.array(map(repr, column.to_pylist()), pyarrow.large_string()) for column in columns]
+        texts = zip(*(column.to_pylist() for column in columns), strict=True)
         yield numpy.fromiter(map(hash, texts), numpy.int64, batch.num_rows)
 
 

@@ -13,6 +13,7 @@ from finetune.errors import FinetuneError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     import numpy
     import pyarrow
@@ -91,6 +92,29 @@ def scratch_array(shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:
         return numpy.frombuffer(mmap.mmap(file.fileno(), size), dtype).reshape(shape)
 
 
+class Blob:
+    """Pieces of bytes one after the other: few in memory, many in a nameless file."""
+
+    def __init__(self) -> None:
+        self._file: Any = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(_cache_folder()))  # noqa: SIM115
+        self._end = 0
+
+    def add(self, content: bytes) -> tuple[int, int]:
+        """Append a piece and return where it begins and ends; raises FinetuneError when the disk is full."""
+        try:
+            self._file.seek(self._end)
+            self._file.write(content)
+        except OSError as problem:
+            raise _cannot_write(problem) from problem
+        begin, self._end = self._end, self._end + len(content)
+        return begin, self._end
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Return a piece."""
+        self._file.seek(begin)
+        return bytes(self._file.read(end - begin))
+
+
 def _reserve(file: IO[bytes], size: int) -> None:
     # Really taken, not only promised: writing to a mapped hole on a full disk would kill the process.
     if hasattr(os, "posix_fallocate"):
@@ -120,12 +144,20 @@ def _through_file(batches: Iterator[pyarrow.RecordBatch]) -> list[pyarrow.Record
 
 
 def _nameless_file() -> IO[bytes]:
-    folder = cache_directory()
+    folder = _cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=folder)
     except OSError as problem:
         raise _cannot_write(problem) from problem
+
+
+def _cache_folder() -> Path:
+    folder = cache_directory()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _cannot_write(problem) from problem
+    return folder
 
 
 def _cannot_write(problem: OSError) -> FinetuneError:

@@ -10,7 +10,7 @@ from finetune.data.cleaning import (
     Cleaned,
     Dropped,
     by_role,
-    check_texts,
+    check_inputs,
     drop_unlabelled,
     dropped_notes,
     label_column,
@@ -18,10 +18,11 @@ from finetune.data.cleaning import (
     with_text,
 )
 from finetune.data.fingerprint import ColumnDigest
-from finetune.data.labels import LabelReader, encode_labels, make_reader
 from finetune.data.raw import cast_table
 from finetune.data.spool import spool
+from finetune.data.targets import Target, read_target
 from finetune.errors import FinetuneError
+from finetune.tasks import LabelScheme
 from finetune.tasks.text_classification import SINGLE
 from finetune.text import plural
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from finetune.data.columns import ColumnMap
     from finetune.data.raw import RawSplit
+    from finetune.tasks import Task
 
 # Rows are shuffled within windows of at least so many: some megabytes of tokens, and few enough to begin at once.
 WINDOW_ROWS = 16_384
@@ -45,12 +47,12 @@ class Stream:
     """A training split whose rows are read anew whenever they are asked for.
 
     `labels` holds, for every row with text up to `limit`, what the model takes: null where the row has no label and is
-    left out. It lies in a mapped file, as do the row numbers of `known` (row, label), the rows that are trained on.
+    left out. It lies in a mapped file, as do the row numbers of `known` (row, target), the rows that are trained on.
     """
 
     split: RawSplit
     columns: ColumnMap
-    target: str
+    task: Task
     limit: int | None
     labels: pyarrow.ChunkedArray
     known: pyarrow.Table
@@ -61,18 +63,18 @@ class Stream:
         return int(self.known.num_rows)
 
     def pieces(self, skip: int = 0) -> Iterator[pyarrow.RecordBatch]:
-        """Yield rows by role, with `label` and `row`, after the first `skip`; those are read and not looked at.
+        """Yield rows by role, with the target and `row`, after the first `skip`; those are read and not looked at.
 
         Raises FinetuneError when the data is not what it was when it was looked through.
         """
         seen = 0
-        for batch in texts(self.split, self.columns, self.target, Dropped(), self.limit):
+        for batch in texts(self.split, self.columns, self.task, Dropped(), self.limit):
             labels = self.labels.slice(seen, batch.num_rows).combine_chunks()
             if len(labels) < batch.num_rows:
                 raise self._changed()
             seen += batch.num_rows
             roles = [name for name in batch.schema.names if not name.startswith(label_column(""))]
-            whole = batch.select([*roles]).append_column("label", _flat(labels))
+            whole = with_target(batch.select([*roles]), self.task, _flat(labels))
             if labels.null_count:
                 whole = whole.filter(_flat(labels).is_valid())
             left_out = min(skip, whole.num_rows)
@@ -105,6 +107,11 @@ class Stream:
         )
 
 
+def with_target(rows: Any, task: Task, values: Any) -> Any:
+    """Return a table or a batch of rows with their targets, if the task has one."""
+    return rows if task.target is None else rows.append_column(task.target, values)
+
+
 def _flat(labels: Any) -> pyarrow.Array:
     import pyarrow
 
@@ -112,12 +119,12 @@ def _flat(labels: Any) -> pyarrow.Array:
 
 
 def texts(
-    split: RawSplit, columns: ColumnMap, target: str, dropped: Dropped, limit: int | None
+    split: RawSplit, columns: ColumnMap, task: Task, dropped: Dropped, limit: int | None
 ) -> Iterator[pyarrow.RecordBatch]:
     """Yield the rows with text by role, the first `limit` of them; raises FinetuneError where an input is no text."""
     left = limit
-    raw = _checked(split, columns, target, dropped)
-    for batch in with_text(by_role(raw, columns, target), columns, target, dropped):
+    raw = _checked(split, columns, task, dropped)
+    for batch in with_text(by_role(raw, columns, task), columns, task, dropped):
         yield batch if left is None else batch.slice(0, left)
         if left is not None:
             left -= batch.num_rows
@@ -125,7 +132,7 @@ def texts(
                 return
 
 
-def _checked(split: RawSplit, columns: ColumnMap, target: str, dropped: Dropped) -> Iterator[pyarrow.RecordBatch]:
+def _checked(split: RawSplit, columns: ColumnMap, task: Task, dropped: Dropped) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow
     from pyarrow import types
 
@@ -134,9 +141,9 @@ def _checked(split: RawSplit, columns: ColumnMap, target: str, dropped: Dropped)
         unfit = {
             role: name
             for role, name in columns.items()
-            if role != target and not types.is_null(batch.schema.field(str(name)).type)
+            if role != task.target and not types.is_null(batch.schema.field(str(name)).type)
         }
-        for note in check_texts(split, pyarrow.Table.from_batches([batch]), unfit, target, done):
+        for note in check_inputs(split, pyarrow.Table.from_batches([batch]), unfit, task, done):
             dropped.notes += [] if note in dropped.notes else [note]
         done += batch.num_rows
         yield batch
@@ -144,47 +151,48 @@ def _checked(split: RawSplit, columns: ColumnMap, target: str, dropped: Dropped)
 
 @dataclass(frozen=True)
 class Looked:
-    """What one look through the rows gives: the stream, how labels are read, digests of the columns, notes."""
+    """What one look through the rows gives: the stream, how targets are read, digests of the columns, notes."""
 
     stream: Stream
-    reader: LabelReader
+    target: Target
     digests: dict[str, ColumnDigest]
     dropped: int
     notes: tuple[str, ...]
 
 
-def look_through(split: RawSplit, columns: ColumnMap, target: str, forced: str, limit: int | None) -> Looked:
+def look_through(split: RawSplit, columns: ColumnMap, task: Task, forced: str, limit: int | None) -> Looked:
     """Read the rows that a run will need (the first `limit` with text) once, keeping of each its label and its number.
 
     `forced` is a problem type or auto. Every fault that reading, cleaning and labelling can find is found here.
     Raises FinetuneError.
     """
     dropped = Dropped()
-    digests = {role: ColumnDigest() for role in columns if role != target}
+    digests = {role: ColumnDigest() for role in columns if role != task.target}
 
     def labels_alone() -> Iterator[pyarrow.RecordBatch]:
-        for batch in texts(split, columns, target, dropped, limit):
+        for batch in texts(split, columns, task, dropped, limit):
             for role, digest in digests.items():
                 digest.add(batch.column(role))
             yield batch.select([name for name in batch.schema.names if name not in digests])
 
     table = _one_type(split, spool(labels_alone()))
     notes = [*dropped.notes, *dropped_notes(split, dropped)]
-    reader = make_reader(split, table, columns[target], forced)
-    labels = encode_labels(reader, split, table)
+    target = read_target(task, split, table, columns, forced)
+    labels = target.encode(split, table)
     cleaned, kept = drop_unlabelled(split, Cleaned(table, dropped.dropped, tuple(notes)), labels)
-    known = cleaned.table.select(["row"]).append_column("label", kept)
-    stream = Stream(split, columns, target, limit, labels, known)
+    known = with_target(cleaned.table.select(["row"]), task, kept)
+    stream = Stream(split, columns, task, limit, labels, known)
     if len(kept) < len(labels):  # the digests must be of the rows that are left, as they are of data that is loaded
         digests = {role: ColumnDigest() for role in digests}
         for piece in stream.pieces():
             for role, digest in digests.items():
                 digest.add(piece.column(role))
-    digests[target] = ColumnDigest()
-    for chunk in kept.chunks:
-        digests[target].add(chunk)
-    notes = [*cleaned.notes, *_order_note(stream, reader)]
-    return Looked(stream, reader, digests, cleaned.dropped, tuple(notes))
+    if task.target is not None:
+        digests[task.target] = ColumnDigest()
+        for chunk in kept.chunks:
+            digests[task.target].add(chunk)
+    notes = [*cleaned.notes, *target.notes, *_order_note(stream, target.scheme)]
+    return Looked(stream, target, digests, cleaned.dropped, tuple(notes))
 
 
 def _one_type(split: RawSplit, batches: list[pyarrow.RecordBatch]) -> pyarrow.Table:
@@ -205,15 +213,15 @@ def _one_type(split: RawSplit, batches: list[pyarrow.RecordBatch]) -> pyarrow.Ta
     return pyarrow.Table.from_batches(batches if same else spool(b for table in tables for b in table.to_batches()))
 
 
-def _order_note(stream: Stream, reader: LabelReader) -> list[str]:
+def _order_note(stream: Stream, scheme: LabelScheme) -> list[str]:
     """Warn when the rows seem sorted by label, which shuffling within windows does not mend."""
     import pyarrow.compute as pc
 
     rows = window_rows(1)
-    names = reader.scheme.names
-    if reader.scheme.problem_type != SINGLE or stream.rows <= rows:
+    names = scheme.names
+    if scheme.problem_type != SINGLE or stream.task.target is None or stream.rows <= rows:
         return []
-    labels = stream.known.column("label")
+    labels = stream.known.column(stream.task.target)
     first, all_labels = (len(pc.unique(part)) for part in (labels.slice(0, rows), labels))
     if 2 * first > all_labels or len(names) > rows:
         return []

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from finetune.data.arrow_files import table_of
-from finetune.data.spool import as_array
-from finetune.evaluation.predict import Evaluation, label_array
-from finetune.tasks import LabelScheme, Task
+from finetune.evaluation.answers import Answers
+from finetune.evaluation.predict import Evaluation
+from finetune.evaluation.scores import targets_of
+from finetune.tasks import Context, Task
 
 
-def majority_evaluation(task: Task, labels: LabelScheme, train_labels: Any, split: Any) -> Evaluation:
-    """Return the constant prediction (learned from the training labels alone) for every row of a split."""
-    import numpy
+def majority_evaluation(task: Task, context: Context, train: Any, split: Any) -> Evaluation | None:
+    """Return the constant answer (learned from the training targets alone) for every row of a split.
 
-    references = label_array(table_of(split).column("labels"), labels)
-    answers = numpy.empty_like(references)
-    answers[:] = task.majority(train_labels, labels)
-    return Evaluation(answers, references, as_array(table_of(split).column("row"), numpy.int64))
+    None for a task in which no constant answer makes sense. Splits are datasets.Datasets by role.
+    """
+    if task.majority is None:
+        return None
+    rows = table_of(split)
+    answers = Answers(len(rows))
+    answers.put(range(len(rows)), task.majority(targets_of(train, task, context.labels), rows, context.labels))
+    return Evaluation(replace(task, answer=None), context, rows, answers)

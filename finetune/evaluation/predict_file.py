@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.batching import evaluation_batches
+from finetune.data.encoding import FULL_LENGTH, SOURCE, encode_rows
 from finetune.data.rows import PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows
 from finetune.errors import FinetuneError
-from finetune.evaluation.answers import readable
-from finetune.tasks import LabelScheme, Task, all_tasks
+from finetune.evaluation.answers import Answers
+from finetune.evaluation.predict import task_context, whole_answer
+from finetune.models.architecture import transformer_kind
+from finetune.models.heads import auto_class
+from finetune.tasks import Context, LabelScheme, Task, all_tasks
 from finetune.text import did_you_mean, join_words, plural
 
 if TYPE_CHECKING:
@@ -33,22 +37,23 @@ class Finished:
     folder: Path
     task: Task
     max_length: int
-    truncation: bool
+    preprocessing: Mapping[str, Any]
+    generation: Mapping[str, Any]
     batch_size: int
     columns: Mapping[str, str]
 
     @property
     def roles(self) -> tuple[str, ...]:
         """Return the roles of the model's inputs."""
-        return tuple(column.role for column in self.task.columns if column.role != self.task.target)
+        return tuple(column.role for column in self.task.inputs)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says about one row: its number and texts, and the line of a result file (None: no text)."""
+    """What the model says about one row: its number and inputs, and the line of a result file (None: no text)."""
 
     row: int
-    texts: Mapping[str, str]
+    texts: Mapping[str, Any]
     said: Mapping[str, Any] | None
 
 
@@ -66,20 +71,25 @@ def open_finished(run: Run) -> Finished:
             "Use a run of this version of finetune.",
         )
     trained = {role: name for role, name in run.dataset["columns"].items() if isinstance(name, str)}
-    columns = tuple(
-        replace(column, required=True)
-        for column in task.columns
-        if column.role in trained or column.role == task.target
-    )
     return Finished(
         run=run,
         folder=directory / MODEL_FOLDER,
-        task=replace(task, columns=columns),
+        task=_as_trained(task, trained),
         max_length=run.dataset["max_length"],
-        truncation=run.recipe.get("preprocessing", {}).get("truncation", True),
+        preprocessing=run.recipe.get("preprocessing", {}),
+        generation=run.recipe.get("generation") or {},
         batch_size=run.recipe.get("training", {}).get("per_device_eval_batch_size", 64),
-        columns={role: name for role, name in trained.items() if role != task.target},
+        columns={role: name for role, name in trained.items() if role in {column.role for column in task.all_inputs}},
     )
+
+
+def _as_trained(task: Task, trained: Mapping[str, str]) -> Task:
+    """Return a task with the inputs that its model was trained on, all of them required; other forms stay."""
+    forms = [task.columns, *task.forms]
+    inputs = [tuple(column for column in form if not column.target) for form in forms]
+    own = next((form for form in inputs if any(column.role in trained for column in form)), inputs[0])
+    columns = tuple(replace(column, required=True) for column in own if column.role in trained)
+    return replace(task, columns=columns, forms=tuple(form for form in inputs if form is not own))
 
 
 def _no_model(run: Run) -> FinetuneError:
@@ -94,8 +104,8 @@ def _no_model(run: Run) -> FinetuneError:
     )
 
 
-def load_model(finished: Finished) -> tuple[Any, Any, LabelScheme]:
-    """Load model (float32, on the CPU), tokenizer and labels; nothing is downloaded and no foreign code is run.
+def load_model(finished: Finished) -> tuple[Any, Context]:
+    """Load model (float32, on the CPU) and what goes with it; nothing is downloaded and no foreign code is run.
 
     Raises FinetuneError when the folder cannot be loaded.
     """
@@ -104,9 +114,11 @@ def load_model(finished: Finished) -> tuple[Any, Any, LabelScheme]:
 
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     attention = finished.run.recipe.get("model", {}).get("attn_implementation")
-    auto = getattr(transformers, finished.task.auto_class)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(finished.folder, **options)
+        config = transformers.AutoConfig.from_pretrained(finished.folder, **options)
+        kind = transformer_kind(config.to_dict())
+        auto = getattr(transformers, auto_class(finished.task, kind, config.model_type))
         model = auto.from_pretrained(
             finished.folder, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **options
         )
@@ -117,13 +129,16 @@ def load_model(finished: Finished) -> tuple[Any, Any, LabelScheme]:
             "Train the run again, or use the folder with transformers directly.",
         ) from error
     model.eval()
-    return model, tokenizer, _label_scheme(model.config)
+    labels = _label_scheme(finished, model.config)
+    known = finished.max_length, finished.preprocessing, finished.generation
+    return model, task_context(tokenizer, labels, kind, model.config, *known)
 
 
-def _label_scheme(config: Any) -> LabelScheme:
-    if config.problem_type == "regression":
-        return LabelScheme("regression")
-    return LabelScheme(config.problem_type, tuple(config.id2label[index] for index in range(config.num_labels)))
+def _label_scheme(finished: Finished, config: Any) -> LabelScheme:
+    problem_type = finished.run.dataset.get("problem_type") or config.problem_type
+    if not finished.run.dataset.get("label_names", True):
+        return LabelScheme(problem_type)
+    return LabelScheme(problem_type, tuple(config.id2label[index] for index in range(config.num_labels)))
 
 
 def parse_columns(words: Iterable[str], finished: Finished) -> dict[str, str]:
@@ -164,30 +179,17 @@ def read_inputs(
         raise FinetuneError(message, f"Say which column it is: {inputs}") from error
 
 
-def answer_batch(predictor: Predictor, truncation: bool, batch: RowBatch) -> list[Answer]:
+def answer_batch(predictor: Predictor, batch: RowBatch) -> list[Answer]:
     """Return an answer for every row of a batch, in the order of the source.
 
     Rows without text, or of which the tokenizer makes nothing, get the answer None. Raises FinetuneError when a row
     is too long and the run did not truncate, and when the model's outputs are not numbers.
     """
-    task, labels = predictor.task, predictor.labels
-    encoded: dict[str, list[Any]] = {"input_ids": []}
-    if batch.numbers:
-        encoded = task.encode(batch.rows, predictor.tokenizer, predictor.max_length, truncation)
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    _check_lengths(batch, lengths, predictor.max_length)
-    filled = [place for place, length in enumerate(lengths) if length]
     said: dict[int, Mapping[str, Any]] = {}
-    for chosen in evaluation_batches([lengths[place] for place in filled], predictor.batch_size):
-        places = [filled[index] for index in chosen]
-        logits = _logits(predictor, {name: [values[place] for place in places] for name, values in encoded.items()})
-        if not bool(logits.isfinite().all()):
-            raise FinetuneError(
-                "the model's outputs are not finite numbers (NaN or infinity)",
-                "Its training went wrong: finetune show tells; train it again with a lower training.learning_rate.",
-            )
-        for place, prediction in zip(places, task.predict(logits.numpy(), labels), strict=True):
-            said[place] = readable(prediction, labels)
+    if batch.numbers:
+        features = encode_rows(batch.rows, predictor.task, predictor.context)
+        _check_lengths(batch, features, predictor.context)
+        said = _answers(predictor, batch, features)
     answers = [
         Answer(number, {role: texts[place] for role, texts in batch.rows.items()}, said.get(place))
         for place, number in enumerate(batch.numbers)
@@ -196,24 +198,51 @@ def answer_batch(predictor: Predictor, truncation: bool, batch: RowBatch) -> lis
     return sorted(answers, key=lambda answer: answer.row)
 
 
-def _logits(predictor: Predictor, rows: dict[str, list[Any]]) -> Any:
+def _answers(predictor: Predictor, batch: RowBatch, features: dict[str, list[Any]]) -> dict[int, Mapping[str, Any]]:
+    """Return the lines of the rows that have tokens, by their place in the batch."""
+    task, context = predictor.task, predictor.context
+    filled = [place for place, length in enumerate(features["length"]) if length]
+    kept = Answers(len(features["length"]))
+    for chosen in evaluation_batches([features["length"][place] for place in filled], predictor.batch_size):
+        places = [filled[index] for index in chosen]
+        reduced = _reduced(predictor, {name: [values[at] for at in places] for name, values in features.items()})
+        kept.put(places, reduced)
+    of_row: dict[int, list[dict[str, Any]]] = {}
+    for place in filled:
+        of_row.setdefault(features[SOURCE][place], []).append(kept.feature(place))
+    said: dict[int, Mapping[str, Any]] = {}
+    for source, parts in of_row.items():
+        row = {role: values[source] for role, values in batch.rows.items()}
+        said[source] = task.line(whole_answer(task, parts, row, context), row, context)
+    return said
+
+
+def _reduced(predictor: Predictor, features: dict[str, list[Any]]) -> dict[str, Any]:
+    import numpy
     import torch
 
     try:
-        return predictor.logits(rows)
+        reduced = predictor.task.reduce(*predictor.outputs(features), predictor.context)
     except torch.OutOfMemoryError as error:
         size = predictor.batch_size
         raise FinetuneError(
             f"out of memory with batches of {plural(size, 'row')}", f"--batch-size {max(1, size // 2)}"
         ) from error
+    arrays = [part for values in reduced.values() for part in (values if isinstance(values, list) else [values])]
+    if not all(numpy.isfinite(array).all() for array in arrays if not isinstance(array, str)):
+        raise FinetuneError(
+            "the model's outputs are not finite numbers (NaN or infinity)",
+            "Its training went wrong: finetune show tells; train it again with a lower training.learning_rate.",
+        )
+    return reduced
 
 
-def _check_lengths(batch: RowBatch, lengths: list[int], limit: int) -> None:
-    # Only a run without truncation leaves rows that are longer.
-    for number, length in zip(batch.numbers, lengths, strict=True):
-        if length > limit:
+def _check_lengths(batch: RowBatch, features: dict[str, list[Any]], context: Context) -> None:
+    limit = context.max_length
+    for source, length in zip(features[SOURCE], features[FULL_LENGTH], strict=True):
+        if limit is not None and length > limit and not context.truncation:
             raise FinetuneError(
-                f"row {number}: {length:,} tokens, where {limit:,} is the limit, and the run was made with "
-                "preprocessing.truncation: false",
+                f"row {batch.numbers[source]}: {length:,} tokens, where {limit:,} is the limit, and the run was made "
+                "with preprocessing.truncation: false",
                 "Shorten the text.",
             )

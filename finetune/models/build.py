@@ -11,6 +11,7 @@ from finetune.errors import FinetuneError
 from finetune.models.adapters import add_adapters
 from finetune.models.architecture import max_positions, transformer_kind
 from finetune.models.freezing import freeze
+from finetune.models.heads import auto_class, require_head
 from finetune.package_paths import is_package_path, resolve_package_path
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # What a tokenizer says when it was saved without a limit (int(1e30) in transformers).
 _NO_LIMIT = 1_000_000
+# Those that a configuration of transformers may name.
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,10 @@ def build_model(
     import torch
     import transformers
 
-    auto = getattr(transformers, task.auto_class)
+    if not settings.trust_remote_code:
+        require_head(task, checkpoint.kind, checkpoint.model_type, checkpoint.reference)
+    auto = getattr(transformers, auto_class(task, checkpoint.kind, checkpoint.model_type))
     config = _head_config(checkpoint, labels)
-    if not settings.trust_remote_code and type(config) not in auto._model_mapping:
-        raise FinetuneError(
-            f"model.name_or_path: {checkpoint.reference} is a {checkpoint.model_type} model, "
-            f"which has no head for {task.name} in transformers",
-            "Take a checkpoint of another family, for example bert, roberta, distilbert, gpt2 or bart.",
-        )
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.attn_implementation:
         options["attn_implementation"] = settings.attn_implementation
@@ -154,10 +153,12 @@ def build_model(
 
 def _head_config(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
     config = checkpoint.config
-    names = labels.names or ("value",)
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: index for index, name in enumerate(names)}
-    config.problem_type = labels.problem_type
+    if labels.names or labels.problem_type in PROBLEM_TYPES:
+        names = labels.names or ("value",)
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: index for index, name in enumerate(names)}
+    if labels.problem_type in PROBLEM_TYPES:
+        config.problem_type = labels.problem_type
     config.pad_token_id = checkpoint.tokenizer.pad_token_id
     return config
 

@@ -238,7 +238,7 @@ def _small_gain(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:
-    roles = {column.role: column for column in task.columns}
+    roles = {column.role: column for column in task.all_columns}
     played: dict[str, str] = {}
     for role, names in recipe.dataset.columns.items():
         key = ("dataset", "columns", role)

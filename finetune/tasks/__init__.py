@@ -7,7 +7,7 @@ without torch; heavy things are imported inside its functions.
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -30,19 +30,26 @@ def greater_is_better(metric: str) -> bool:
 
 @dataclass(frozen=True)
 class Column:
-    """A role that a column of the user's data can play, and the names under which it usually comes."""
+    """A role that a column of the user's data can play, and the names under which it usually comes.
+
+    `kind` is what its values are, by the names of data/kinds.py (text, tokens, texts) and, for a target,
+    data/targets.py (label …): the data rooms check, clean and drop rows by it.
+    """
 
     role: str
     usual_names: tuple[str, ...]
     required: bool = True
     several: bool = False  # the recipe may map the role to a list of columns (0/1 flags of a multi-label set)
+    kind: str = "text"
+    target: bool = False  # what is to be predicted; a task has one such column or, if texts are all it needs, none
 
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """How the labels of a dataset are read: problem_type is transformers' own name for it.
+    """How the labels of a dataset are read.
 
-    `names[i]` is the label with id i; empty for regression.
+    problem_type is one of the task's own, by transformers' name where it has one. `names[i]` is the label with id i;
+    empty where there are no classes.
     """
 
     problem_type: str
@@ -55,30 +62,108 @@ class LabelScheme:
 
 
 @dataclass(frozen=True)
+class Context:
+    """What the functions of a task work with beside rows and tensors; without class weights it travels to processes.
+
+    max_length: the limit in tokens (None: none). settings: the keys of the recipe's `preprocessing` that are the
+    task's own. generation: the recipe's section. class_weights (a tensor) and label_smoothing are set in training only.
+    """
+
+    tokenizer: Any
+    labels: LabelScheme
+    kind: str  # encoder-only | decoder-only | encoder-decoder
+    max_length: int | None
+    truncation: bool = True
+    doc_stride: int = 128
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    config: Any = None  # the checkpoint's
+    class_weights: Any = None
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
 class Task:
     """One kind of fine-tuning, as data and plain functions.
 
-    encode(rows, tokenizer, max_length, truncation) takes columns by role (lists of equal length) and returns token
-    columns (input_ids …, lists of the same length, unpadded).
-    loss(logits, labels, scheme, class_weights, label_smoothing) returns the loss summed over the rows, and
-    loss_weight(labels, scheme, class_weights) what to divide it by, so that any split of a batch adds up exactly.
-    predict(logits, scheme) turns a float array of logits into one prediction a row (JSON values).
-    majority(labels, scheme) returns the constant prediction that is best without looking at the text.
+    A *row* is one of the user's data, as a dict by role; a *feature* is what the model takes at once. Most tasks make
+    one feature of a row; windows of a long text are several.
+
+    metrics: problem type → metric names, the main one first. auto_classes: kind of transformer → transformers' class.
+    forms: other sets of columns in which the same data may come.
+
+    encode(rows, context): columns by role (lists of equal length) → columns of features (input_ids …, lists, unpadded).
+        Without truncation one feature a row. With it there may be several: then `source` says of which of the rows each
+        is. `length` counts tokens where that is not the length of input_ids. If `encodes_target`, the rows have their
+        target (not when predicting) and `labels` is made of it here.
+    pads: columns of features that a batch needs beside the model's inputs → what fills them up (None: one number each).
+    collate(features, context): the tensors of a batch, where padding is not enough; by their names they are the model's
+        inputs (`data.batching.INPUTS`) or for the task itself.
+    loss(outputs, batch, context): the loss summed over what it counts; loss_weight(batch, context): how much that is.
+        So any way of cutting a batch adds up to the same.
+    ask(model, batch, context): the outputs when evaluating, where that is more than one forward pass (generation).
+    reduce(outputs, batch, context): all that is kept of a batch's outputs, one entry a feature: arrays, or lists of
+        one-dimensional arrays or texts. `prediction` is one of them. Never logits: memory stays flat.
+    answer(features, row, context): the reduced features of a row put together (None: it has one).
+    line(answer, row, context): the answer as JSON, in the user's words. words(target, labels): a target alike.
+
+    Scores: without `measure`, `prediction` is a label and is compared with the target (accuracy, F1 …). With it,
+    measure(answer, row, context) gives numbers that add up over rows, and formulas(labels) the metrics, each a function
+    of such sums (… × numbers); unit(row) tells which rows depend on each other (None: none do).
+
+    balanced_weights(known, labels): class weights from all training targets (labels as an array, else the column);
+        None: the task has no classes to weight.
+    majority(known, rows, labels): the best constant answer for a table of rows, as `answer` or `reduce` has it; None:
+        there is none.
     """
 
     name: str
     summary: str
     columns: tuple[Column, ...]
-    target: str
     problem_types: tuple[str, ...]
-    metrics: Mapping[str, tuple[str, ...]]  # problem type → metric names, the main one first
-    auto_class: str
-    encode: Callable[..., dict[str, list[Any]]]
-    loss: Callable[..., Any]
-    loss_weight: Callable[..., Any]
-    balanced_weights: Callable[[Any, LabelScheme], list[float]]
-    predict: Callable[..., list[Any]]
-    majority: Callable[[Any, LabelScheme], Any]
+    metrics: Mapping[str, tuple[str, ...]]
+    auto_classes: Mapping[str, str]
+    encode: Callable[[dict[str, list[Any]], Context], dict[str, list[Any]]]
+    loss: Callable[[Any, Mapping[str, Any], Context], Any]
+    loss_weight: Callable[[Mapping[str, Any], Context], Any]
+    reduce: Callable[[Any, Mapping[str, Any], Context], dict[str, Any]]
+    line: Callable[[Mapping[str, Any], Mapping[str, Any], Context], dict[str, Any]]
+    words: Callable[[Any, LabelScheme], Any]
+    forms: tuple[tuple[Column, ...], ...] = ()
+    encodes_target: bool = False
+    pads: Mapping[str, int | None] = field(default_factory=dict)
+    collate: Callable[[dict[str, list[Any]], Context], dict[str, Any]] | None = None
+    ask: Callable[[Any, Mapping[str, Any], Context], Any] | None = None
+    answer: Callable[[list[dict[str, Any]], Mapping[str, Any], Context], dict[str, Any]] | None = None
+    measure: Callable[[Mapping[str, Any], Mapping[str, Any], Context], list[float]] | None = None
+    formulas: Callable[[LabelScheme], dict[str, Callable[[Any], Any]]] | None = None
+    unit: Callable[[Mapping[str, Any]], Any] | None = None
+    balanced_weights: Callable[[Any, LabelScheme], list[float]] | None = None
+    majority: Callable[[Any, Any, LabelScheme], dict[str, Any]] | None = None
+
+    @property
+    def target(self) -> str | None:
+        """Return the role of what is to be predicted."""
+        return next((column.role for column in self.columns if column.target), None)
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """Return the columns that the model reads."""
+        return tuple(column for column in self.columns if not column.target)
+
+    @property
+    def all_inputs(self) -> tuple[Column, ...]:
+        """Return what the model reads in any form, each role once."""
+        return tuple(column for column in self.all_columns if not column.target)
+
+    @property
+    def all_columns(self) -> tuple[Column, ...]:
+        """Return the columns of every form, each role once."""
+        columns: dict[str, Column] = {}
+        for form in (self.columns, *self.forms):
+            for column in form:
+                columns.setdefault(column.role, column)
+        return tuple(columns.values())
 
     def column(self, role: str) -> Column:
         """Return the column that plays a role."""
@@ -87,6 +172,14 @@ class Task:
     def all_metrics(self) -> tuple[str, ...]:
         """Return every metric of the task once, whatever the problem type."""
         return tuple(dict.fromkeys(name for names in self.metrics.values() for name in names))
+
+
+def ratio(above: Any, below: Any) -> Any:
+    """Divide arrays; 0 where there is nothing to divide by, as scikit-learn counts it."""
+    import numpy
+
+    below = numpy.asarray(below, dtype=float)
+    return numpy.divide(above, below, out=numpy.zeros_like(below), where=below > 0)
 
 
 @cache

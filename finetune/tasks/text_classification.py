@@ -1,8 +1,9 @@
 """Text classification: single text or pair; one label, several labels, or a number (regression)."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from finetune.tasks import Column, LabelScheme, Task
+from finetune.tasks import Column, Context, LabelScheme, Task
 
 SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
@@ -11,13 +12,14 @@ REGRESSION = "regression"
 _CLASS_METRICS = ("f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro")
 
 
-def encode(rows: dict[str, list[Any]], tokenizer: Any, max_length: int, truncation: bool) -> dict[str, list[Any]]:
+def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]:
     """Turn texts, or pairs of texts, into token ids without padding."""
     pairs = (rows["text"], rows["text_pair"]) if "text_pair" in rows else (rows["text"],)
-    return dict(tokenizer(*pairs, truncation=truncation, max_length=max_length if truncation else None, padding=False))
+    limit = context.max_length if context.truncation else None
+    return dict(context.tokenizer(*pairs, truncation=context.truncation, max_length=limit, padding=False))
 
 
-def loss(logits: Any, labels: Any, scheme: LabelScheme, class_weights: Any = None, label_smoothing: float = 0.0) -> Any:
+def loss(outputs: Any, batch: Mapping[str, Any], context: Context) -> Any:
     """Return the loss summed over the rows; divided by `loss_weight` of the same rows it is their mean.
 
     Cross-entropy for one label, binary cross-entropy averaged over the labels for several, squared error for
@@ -25,67 +27,97 @@ def loss(logits: Any, labels: Any, scheme: LabelScheme, class_weights: Any = Non
     """
     from torch.nn import functional
 
-    logits = logits.float()
-    if scheme.problem_type == SINGLE:
+    logits, labels, weights = outputs.logits.float(), batch["labels"], context.class_weights
+    if context.labels.problem_type == SINGLE:
         return functional.cross_entropy(
-            logits, labels, weight=class_weights, label_smoothing=label_smoothing, reduction="sum"
+            logits, labels, weight=weights, label_smoothing=context.label_smoothing, reduction="sum"
         )
-    if scheme.problem_type == MULTI:
-        each = functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=class_weights, reduction="none")
+    if context.labels.problem_type == MULTI:
+        each = functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="none")
         return each.mean(dim=1).sum()
     return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
 
 
-def loss_weight(labels: Any, scheme: LabelScheme, class_weights: Any = None) -> Any:
+def loss_weight(batch: Mapping[str, Any], context: Context) -> Any:
     """Return what the summed loss is divided by: the rows, or the sum of their class weights."""
     import torch
 
-    if scheme.problem_type == SINGLE and class_weights is not None:
-        return class_weights[labels].sum()
+    labels = batch["labels"]
+    if context.labels.problem_type == SINGLE and context.class_weights is not None:
+        return context.class_weights[labels].sum()
     return torch.tensor(float(len(labels)), device=labels.device)
 
 
-def balanced_weights(labels: Any, scheme: LabelScheme) -> list[float]:
+def balanced_weights(known: Any, labels: LabelScheme) -> list[float]:
     """Return weights inverse to how often each class occurs: rows / (classes × rows of the class).
 
     For several labels the weight of the positive answers: rows without the label / rows with it.
     """
     import numpy
 
-    if scheme.problem_type == MULTI:
-        carrying = numpy.asarray(labels).sum(axis=0).tolist()
-        return [(len(labels) - count) / max(count, 1) for count in carrying]
-    counts = numpy.bincount(labels, minlength=scheme.num_labels).tolist()
-    return [len(labels) / (scheme.num_labels * max(count, 1)) for count in counts]
+    if labels.problem_type == MULTI:
+        carrying = numpy.asarray(known).sum(axis=0).tolist()
+        return [(len(known) - count) / max(count, 1) for count in carrying]
+    counts = numpy.bincount(known, minlength=labels.num_labels).tolist()
+    return [len(known) / (labels.num_labels * max(count, 1)) for count in counts]
 
 
-def predict(logits: Any, scheme: LabelScheme) -> list[dict[str, Any]]:
-    """Turn logits (rows × labels, numpy) into one prediction a row.
+def reduce(outputs: Any, batch: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Return the prediction of each row (label id, 0/1 for each label, or number) and the probabilities of the labels.
 
-    {"prediction": label id, list of 0/1 per label, or number; "probabilities": one per label, absent for regression}.
+    A regression has no probabilities.
     """
     import numpy
     from scipy.special import expit, softmax
 
-    logits = logits.astype(numpy.float64)
-    if scheme.problem_type == REGRESSION:
-        return [{"prediction": float(value)} for value in logits[:, 0]]
-    if scheme.problem_type == MULTI:
+    logits = outputs.logits.float().cpu().numpy().astype(numpy.float64)
+    if context.labels.problem_type == REGRESSION:
+        return {"prediction": logits[:, 0]}
+    if context.labels.problem_type == MULTI:
         chances = expit(logits)
-        return [{"prediction": (row > 0.5).astype(int).tolist(), "probabilities": row.tolist()} for row in chances]
+        return {"prediction": (chances > 0.5).astype(numpy.uint8), "probabilities": chances}
     chances = softmax(logits, axis=1)
-    return [{"prediction": int(row.argmax()), "probabilities": row.tolist()} for row in chances]
+    return {"prediction": chances.argmax(axis=1).astype(numpy.int32), "probabilities": chances}
 
 
-def majority(labels: Any, scheme: LabelScheme) -> Any:
+def words(target: Any, labels: LabelScheme) -> Any:
+    """Return a label id as its name, 0/1 flags as the list of the names that are set, a number as itself."""
+    if not labels.names:
+        return target
+    if isinstance(target, list):
+        return [name for name, flag in zip(labels.names, target, strict=True) if flag]
+    return labels.names[target]
+
+
+def line(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Return prediction, its probability (one label only) and the probabilities by label name (not of a regression)."""
+    choice, labels = answer["prediction"], context.labels
+    said = {"prediction": words(choice, labels)}
+    if "probabilities" not in answer:
+        return said
+    chances = answer["probabilities"]
+    if not isinstance(choice, list):
+        said["probability"] = chances[choice]
+    return {**said, "probabilities": dict(zip(labels.names, chances, strict=True))}
+
+
+def most_common(known: Any, labels: LabelScheme) -> Any:
     """Return the most frequent class, the labels that most rows carry, or the mean."""
     import numpy
 
-    if scheme.problem_type == REGRESSION:
-        return float(numpy.mean(labels))
-    if scheme.problem_type == MULTI:
-        return [int(2 * count > len(labels)) for count in numpy.asarray(labels).sum(axis=0).tolist()]
-    return int(numpy.bincount(labels).argmax())
+    if labels.problem_type == REGRESSION:
+        return float(numpy.mean(known))
+    if labels.problem_type == MULTI:
+        return [int(2 * count > len(known)) for count in numpy.asarray(known).sum(axis=0).tolist()]
+    return int(numpy.bincount(known).argmax())
+
+
+def majority(known: Any, rows: Any, labels: LabelScheme) -> dict[str, Any]:
+    """Return the most common answer for every row."""
+    import numpy
+
+    constant = numpy.asarray(most_common(known, labels))
+    return {"prediction": numpy.broadcast_to(constant, (len(rows), *constant.shape))}
 
 
 TASK = Task(
@@ -110,21 +142,28 @@ TASK = Task(
         ),
         Column("text_pair", ("text_pair", "sentence2", "hypothesis", "question2", "text2"), required=False),
         Column(
-            "label", ("label", "labels", "target", "class", "category", "intent", "sentiment", "score"), several=True
+            "label",
+            ("label", "labels", "target", "class", "category", "intent", "sentiment", "score"),
+            several=True,
+            kind="label",
+            target=True,
         ),
     ),
-    target="label",
     problem_types=(SINGLE, MULTI, REGRESSION),
     metrics={
         SINGLE: ("accuracy", *_CLASS_METRICS, "matthews_correlation"),
         MULTI: ("f1_micro", "f1_macro", "f1_weighted", "precision_micro", "recall_micro", "exact_match"),
         REGRESSION: ("pearson", "spearman", "mse", "mae"),
     },
-    auto_class="AutoModelForSequenceClassification",
+    auto_classes=dict.fromkeys(
+        ("encoder-only", "decoder-only", "encoder-decoder"), "AutoModelForSequenceClassification"
+    ),
     encode=encode,
     loss=loss,
     loss_weight=loss_weight,
+    reduce=reduce,
+    line=line,
+    words=words,
     balanced_weights=balanced_weights,
-    predict=predict,
     majority=majority,
 )

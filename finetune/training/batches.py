@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from finetune import ranks
 from finetune.data.arrow_files import table_of
-from finetune.data.batching import count_tokens, epoch_batches
+from finetune.data.batching import batch_columns, count_tokens, epoch_batches
 from finetune.data.encoding import encode_window
 from finetune.data.spool import as_array
 from finetune.data.stream import Stream, window_rows
 
 if TYPE_CHECKING:
     from finetune.training.prepare import Prepared
-
-_BATCH_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 
 def train_batches(prepared: Prepared, start: int) -> Iterator[tuple[int, Any, Any, tuple[int, int]]]:
@@ -50,7 +48,7 @@ def _streamed(prepared: Prepared, stream: Stream, start: int) -> Iterator[tuple[
         for window in _one_ahead(_encoded_windows(prepared, stream, rows, number)):
             lengths = row_lengths(window)
             order = epoch_batches(lengths, size, training.train_sampling_strategy, training.seed, epoch, number)
-            columns = batch_columns(window)
+            columns = batch_columns(window, prepared.task)
             for batch in order[done : done + plan.total_steps - step]:
                 step += 1
                 yield step, columns, batch, count_tokens(lengths[batch], rows_together(prepared))
@@ -66,9 +64,7 @@ def rows_together(prepared: Prepared) -> int:
 
 def _encoded_windows(prepared: Prepared, stream: Stream, rows: int, first: int) -> Iterator[Any]:
     for window in stream.windows(rows, first):
-        yield encode_window(
-            window, prepared.checkpoint.tokenizer, prepared.task, prepared.recipe.preprocessing, prepared.max_length
-        )
+        yield encode_window(window, prepared.task, prepared.context)
 
 
 def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
@@ -78,11 +74,6 @@ def _one_ahead(items: Iterator[Any]) -> Iterator[Any]:
         while (item := waiting.result()) is not None:
             waiting = pool.submit(next, items, None)
             yield item
-
-
-def batch_columns(split: Any) -> Any:
-    """Return an encoded split with just the columns of a batch."""
-    return split.select_columns([name for name in _BATCH_COLUMNS if name in split.column_names])
 
 
 def row_lengths(split: Any) -> Any:

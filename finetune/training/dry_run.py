@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from finetune.evaluation.answers import label_words
 from finetune.runs.formats import file_size
 from finetune.text import join_words, plural
 from finetune.training.disk import disk_estimate, require_room
@@ -26,7 +25,7 @@ def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         prepared = prepare(options.recipe, lambda name: nullcontext(), Path(directory), smoke=options.smoke)
     training = options.recipe.training
-    plan = make_plan(training, len(prepared.data.splits["train"]), num_processes)
+    plan = make_plan(training, prepared.train_features, num_processes)
     disk = disk_estimate(prepared, Path(options.recipe.output_dir))
     require_room(disk, training)
     length = min(prepared.encoded.length_max, prepared.max_length)
@@ -55,12 +54,19 @@ def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
 
 
 def first_row(prepared: Prepared) -> dict[str, Any]:
-    """Return one training row as the model will see it: its tokens as text again, and its label."""
-    row = prepared.encoded.splits["train"][0]
+    """Return one training row as the model will see it: its tokens as text again, and its target."""
+    ids = prepared.encoded.splits["train"][0]["input_ids"]
     return {
-        "tokens": prepared.checkpoint.tokenizer.decode(row["input_ids"]),
-        "label": label_words(row["labels"], prepared.labels),
+        "tokens": prepared.checkpoint.tokenizer.decode(ids[0] if isinstance(ids[0], list) else ids),
+        "label": _first_target(prepared),
     }
+
+
+def _first_target(prepared: Prepared) -> Any:
+    target = prepared.task.target
+    if target is None:
+        return None
+    return prepared.task.words(prepared.data.splits["train"][0][target], prepared.labels)
 
 
 def describe_dry_run(report: dict[str, Any]) -> str:

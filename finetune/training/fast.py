@@ -9,7 +9,7 @@ import ctypes
 import platform
 from typing import TYPE_CHECKING, Any
 
-from finetune.data.batching import collate
+from finetune.data.batching import make_batch, model_inputs
 from finetune.models.fast.attention import use_fast_attention
 from finetune.models.fast.dropout import masks_from, replace_dropout
 from finetune.models.fast.first_token import keep_first_token
@@ -19,8 +19,8 @@ from finetune.training.gradients import Threads, start_threads
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from finetune.models.build import Checkpoint
     from finetune.recipe.schema import Recipe
+    from finetune.tasks import Context, Task
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGEST = 2**31 - 1
@@ -56,7 +56,7 @@ def speed_up_model(model: Any, recipe: Recipe, train: Any | None) -> None:
 
 
 def open_threads(
-    model: Any, accelerator: Accelerator, recipe: Recipe, checkpoint: Checkpoint, train: Any
+    model: Any, accelerator: Accelerator, recipe: Recipe, task: Task, context: Context, train: Any
 ) -> Threads | None:
     """Return the threads that share out a step; None where Accelerate's own way is right.
 
@@ -66,8 +66,7 @@ def open_threads(
     plain = recipe.training.gradient_checkpointing or recipe.training.torch_compile
     if accelerator.device.type != "cpu" or accelerator.num_processes > 1 or plain:
         return None
-    rows = collate(train[:2], checkpoint.tokenizer, checkpoint.max_length(recipe.preprocessing.max_length), "cpu")
-    if _draws_global_masks(model, rows):
+    if _draws_global_masks(model, model_inputs(make_batch(train[:2], task, context, accelerator.device))):
         return None
     return start_threads(model, recipe.training.per_device_train_batch_size, accelerator.mixed_precision)
 
@@ -89,7 +88,7 @@ def _draws_global_masks(model: Any, rows: dict[str, Any]) -> bool:
     before, training = torch.get_rng_state(), model.training
     model.train()
     with torch.no_grad(), masks_from(torch.Generator()):
-        model(**{name: tensor for name, tensor in rows.items() if name != "labels"})
+        model(**rows)
     model.train(training)
     drawn = not torch.equal(before, torch.get_rng_state())
     torch.set_rng_state(before)

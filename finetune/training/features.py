@@ -18,7 +18,7 @@ from finetune import ranks
 from finetune.console import progress as show_progress
 from finetune.console import say
 from finetune.data.arrow_files import table_of
-from finetune.data.batching import collate, evaluation_batches
+from finetune.data.batching import batch_columns, evaluation_batches, make_batch, model_inputs
 from finetune.data.spool import as_array
 from finetune.models.cut import Cut, NoCutError, States, find_cut, inputs_from, read_states, replayed
 from finetune.models.freezing import frozen_modules
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from finetune.recipe.schema import Recipe
+    from finetune.tasks import Context, Task
     from finetune.training.prepare import Prepared
     from finetune.training.session import Session
 
@@ -74,7 +75,7 @@ class Frozen:
 
 
 def find_frozen(
-    model: Any, recipe: Recipe, split: Any, tokenizer: Any, max_length: int, accelerator: Any
+    model: Any, recipe: Recipe, split: Any, task: Task, context: Context, accelerator: Any
 ) -> tuple[Frozen, tuple[str, ...]]:
     """Return the frozen part of a bare model on its device, and notes for the user; `split`: the training rows."""
     import numpy
@@ -85,6 +86,8 @@ def find_frozen(
     if what in ("none", "embeddings"):
         return Frozen(model, modules), ()
     try:
+        if task.collate is not None or task.ask is not None:
+            raise NoCutError(f"the batches of {task.name} are more than rows of tokens")
         if recipe.training.torch_compile:
             raise NoCutError("the model is compiled as a whole (training.torch_compile)")
         if recipe.dataset.streaming:
@@ -93,8 +96,10 @@ def find_frozen(
             raise NoCutError("the model is spread over several processes")
         order = numpy.argsort(as_array(table_of(split).column("length"), numpy.int64), kind="stable")
         chosen = [int(order[int(share * (len(order) - 1))]) for share in _PROBED]
+        rows_of = batch_columns(split, task)
         batches = [
-            _collated(split, rows, tokenizer, max_length, accelerator) for rows in (*([c] for c in chosen), chosen)
+            model_inputs(make_batch(rows_of[rows], task, context, accelerator.device))
+            for rows in (*([c] for c in chosen), chosen)
         ]
         cut = find_cut(model, what, batches[:-1], batches[-1])
     except NoCutError as reason:
@@ -132,44 +137,39 @@ def load_batch(prepared: Prepared, name: str, split: Any, rows: Any) -> dict[str
     known = frozen.records.get(name)
     if known is not None and known.tokens is not None:
         return {name: tensor.to(device) for name, tensor in _short_batch(known, known.tokens, rows).items()}
-    batch = _collated(split, rows, prepared.checkpoint.tokenizer, prepared.max_length, prepared.accelerator)
+    batch = make_batch(split[rows], prepared.task, prepared.context, device)
     if frozen.cut is None:
         return batch
     if known is not None:
         return {**batch, "states": _padded(known, batch["attention_mask"], rows)}
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     whole = replace(frozen.cut, reads="tokens") if frozen.cut.reads == "places" else frozen.cut
-    return {**batch, "states": read_states(whole, inputs).values}
+    return {**batch, "states": read_states(whole, model_inputs(batch)).values}
 
 
-def logits_of(prepared: Prepared, batch: Mapping[str, Any]) -> Any:
-    """Return the model's logits for a batch of `load_batch`, from its states where it has some."""
-    inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "states")}
+def outputs_of(prepared: Prepared, batch: Mapping[str, Any]) -> Any:
+    """Return the model's outputs for a batch of `load_batch`, from its states where it has some."""
+    inputs = model_inputs(batch)
     if prepared.frozen.cut is None:
-        return prepared.model(**inputs).logits
+        return prepared.model(**inputs)
     with replayed(prepared.frozen.cut, batch["states"]):
-        return prepared.model(**inputs).logits
+        return prepared.model(**inputs)
 
 
-def recorded_logits(prepared: Prepared, name: str, rows: Any) -> Any:
-    """Return the logits (rows × labels, float32, on the CPU) of some rows of a recorded split."""
+def recorded_outputs(prepared: Prepared, name: str, rows: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the model's outputs for some rows of a recorded split, and their batch."""
     import torch
 
-    batch = load_batch(prepared, name, prepared.encoded.splits[name], rows)
+    columns = batch_columns(prepared.encoded.splits[name], prepared.task)
+    batch = load_batch(prepared, name, columns, rows)
     with torch.no_grad(), prepared.accelerator.autocast():
-        return logits_of(prepared, batch).float().cpu()
-
-
-def _collated(split: Any, rows: Any, tokenizer: Any, max_length: int, accelerator: Any) -> dict[str, Any]:
-    batch = collate(split[rows], tokenizer, max_length, accelerator.device.type)
-    return {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+        return outputs_of(prepared, batch), batch
 
 
 def _record(prepared: Prepared, session: Session, name: str, cut: Cut) -> Record | None:
     import numpy
 
-    split, accelerator = prepared.encoded.splits[name], prepared.accelerator
-    lengths = as_array(table_of(split).column("length"), numpy.int64)
+    split, accelerator = batch_columns(prepared.encoded.splits[name], prepared.task), prepared.accelerator
+    lengths = as_array(table_of(prepared.encoded.splits[name]).column("length"), numpy.int64)
     batches = list(evaluation_batches(lengths, prepared.recipe.training.per_device_eval_batch_size))
     place, processes = accelerator.local_process_index, ranks.local_size()
     rounds = ranks.largest(-(-len(batches) // processes))
@@ -180,7 +180,7 @@ def _record(prepared: Prepared, session: Session, name: str, cut: Cut) -> Record
             session.check()
             rows = batches[min(first + place, len(batches) - 1)]
             if first == 0 or known is not None:
-                batch = _collated(split, rows, prepared.checkpoint.tokenizer, prepared.max_length, accelerator)
+                batch = make_batch(split[rows], prepared.task, prepared.context, accelerator.device)
                 states = _states_or_none(cut, batch)
                 if first == 0:
                     known = _allocate(prepared, session.directory, name, states, lengths)
@@ -194,7 +194,7 @@ def _record(prepared: Prepared, session: Session, name: str, cut: Cut) -> Record
 
 def _states_or_none(cut: Cut, batch: Mapping[str, Any]) -> States | None:
     try:
-        return read_states(cut, {key: tensor for key, tensor in batch.items() if key != "labels"})
+        return read_states(cut, model_inputs(batch))
     except NoCutError as problem:
         say(f"note: the frozen part is computed anew in every epoch: {problem}")
         return None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from finetune import ranks
 from finetune.console import say
-from finetune.evaluation.answers import label_words, readable
 from finetune.evaluation.predict import Evaluation
 from finetune.models.adapters import ADAPTER_FOLDER, has_adapters, merge_adapters, merged_weights, save_adapter
 from finetune.models.fast.vocabulary import whole_vocabulary
 from finetune.runs.card_metadata import public_name
 from finetune.runs.files import make_readable, whole_folder, write_atomically
-from finetune.tasks import LabelScheme, greater_is_better
+from finetune.tasks import greater_is_better
 from finetune.training.measure import energy_per_1000_predictions, final_scores, reported_split
 from finetune.training.outlook import Outlook
 from finetune.training.prepare import Prepared
@@ -32,7 +32,7 @@ def finish(prepared: Prepared, progress: Progress, session: Session, outlook: Ou
         for name in [split for split in ("validation", "test") if split in prepared.encoded.splits]:
             evaluation, metrics[name] = final_scores(prepared, session, name)
             if ranks.is_main():
-                write_predictions(session.directory, name, evaluation, prepared.labels)
+                write_predictions(session.directory, name, evaluation)
     # Not "evaluate": what it costs to measure an answer is no part of what it cost to make the model.
     no_room = outlook.no_room_for_inference(progress, reported_split(prepared))
     if no_room:
@@ -62,19 +62,18 @@ def finish(prepared: Prepared, progress: Progress, session: Session, outlook: Ou
         tracker.finish()
 
 
-def write_predictions(directory: Path, split: str, evaluation: Evaluation, labels: LabelScheme) -> None:
-    """Write predictions-<split>.jsonl: source row, prediction, reference, and probabilities where there are some."""
-    entries = zip(evaluation.rows.tolist(), evaluation.predictions(), evaluation.references, strict=True)
+def write_predictions(directory: Path, split: str, evaluation: Evaluation) -> None:
+    """Write predictions-<split>.jsonl: source row, what the task says of it (prediction …), and the reference."""
+    task, context = evaluation.task, evaluation.context
+
+    def entries() -> Iterator[dict[str, Any]]:
+        for row, answer in evaluation.answered():
+            reference = {"reference": task.words(row[task.target], context.labels)} if task.target else {}
+            yield {"row": row["row"], **task.line(answer, row, context), **reference}
+
     write_atomically(
         directory / f"predictions-{split}.jsonl",
-        (
-            json.dumps(
-                {"row": row, **readable(predicted, labels), "reference": label_words(reference.tolist(), labels)},
-                ensure_ascii=False,
-            )
-            + "\n"
-            for row, predicted, reference in entries
-        ),
+        (json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries()),
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.models.adapters import reads_weights
 from finetune.models.fast.dropout import masks_from
 from finetune.models.fast.shadows import Shadow, cast_shadows, shadows_in_place
-from finetune.training.features import logits_of
+from finetune.training.features import outputs_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +156,5 @@ def clip_gradients(prepared: Prepared, parameters: list[Any]) -> float:
 
 
 def _loss(prepared: Prepared, micro: dict[str, Any]) -> Any:
-    """Return the loss of a micro-batch, summed over its rows."""
-    smoothing = prepared.recipe.training.label_smoothing_factor
-    logits = logits_of(prepared, micro)
-    return prepared.task.loss(logits, micro["labels"], prepared.labels, prepared.class_weights, smoothing)
+    """Return the loss of a micro-batch, summed over what it counts."""
+    return prepared.task.loss(outputs_of(prepared, micro), micro, prepared.context)

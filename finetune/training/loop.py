@@ -150,6 +150,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         ]
         start_training_mode(prepared)
         weight = accelerator.reduce(sum(loss_weight(prepared, micro) * counts for micro, counts in micros))
+        weight = weight + (weight == 0)  # a batch without a label that counts: its loss is 0
         loss_sum = add_gradients(prepared, micros, weight, session)
         mean_loss = float(accelerator.reduce(loss_sum))
         grad_norm = clip_gradients(prepared, trained)
@@ -163,7 +164,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
 
 def loss_weight(prepared: Prepared, micro: dict[str, Any]) -> Any:
     """Return what the summed loss of a micro-batch counts."""
-    return prepared.task.loss_weight(micro["labels"], prepared.labels, prepared.class_weights)
+    return prepared.task.loss_weight(micro, prepared.context)
 
 
 def require_finite(loss: float, grad_norm: float, step: int, prepared: Prepared) -> None:

@@ -13,8 +13,9 @@ from finetune.data.batching import evaluation_batches
 from finetune.data.spool import as_array
 from finetune.emissions.forecast import INFERENCE_PASSES, INFERENCE_SECONDS
 from finetune.evaluation.baselines import majority_evaluation
-from finetune.evaluation.predict import Evaluation, evaluate_split, label_array, predict_rows, score
-from finetune.training.features import record, recorded_logits
+from finetune.evaluation.predict import Evaluation, evaluate_split, predict_rows
+from finetune.evaluation.scores import score
+from finetune.training.features import record, recorded_outputs
 from finetune.training.prepare import Prepared
 from finetune.training.session import Session
 
@@ -28,11 +29,12 @@ def reported_split(prepared: Prepared) -> str:
 
 def baseline_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
     """Return the scores to beat on the reported split: the majority answer, and the model before its first step."""
-    split = prepared.encoded.splits[reported_split(prepared)]
+    split = prepared.data.splits[reported_split(prepared)]
     found: dict[str, Any] = {}
     if "majority" in prepared.recipe.evaluation.baselines:
-        known = label_array(table_of(prepared.data.splits["train"]).column(prepared.task.target), prepared.labels)
-        found["majority"] = _final_score(prepared, majority_evaluation(prepared.task, prepared.labels, known, split))
+        constant = majority_evaluation(prepared.task, prepared.predictor.context, prepared.data.splits["train"], split)
+        if constant is not None:
+            found["majority"] = _final_score(prepared, constant)
     if "untrained" in prepared.recipe.evaluation.baselines:
         found["untrained"] = _final_score(prepared, evaluate_named(prepared, session, reported_split(prepared)))
     return found
@@ -41,8 +43,8 @@ def baseline_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
 def validation_scores(prepared: Prepared, session: Session) -> dict[str, Any]:
     """Return the validation scores without intervals, for the timeline."""
     evaluation = evaluate_named(prepared, session, "validation")
-    loss = {"value": evaluation.loss, "low": None, "high": None, "n": len(evaluation.references)}
-    return ranks.on_main(lambda: {**score(evaluation, prepared.metric_names, prepared.labels), "loss": loss})
+    loss = {"value": evaluation.loss, "low": None, "high": None, "n": evaluation.n}
+    return ranks.on_main(lambda: {**score(evaluation, prepared.metric_names), "loss": loss})
 
 
 def final_scores(prepared: Prepared, session: Session, name: str) -> tuple[Evaluation, dict[str, Any]]:
@@ -56,14 +58,15 @@ def evaluate_named(prepared: Prepared, session: Session, name: str) -> Evaluatio
     split, predictor = prepared.encoded.splits[name], prepared.predictor
     record(prepared, session, name)
     if prepared.frozen.records.get(name):
-        predictor = replace(predictor, recorded=lambda rows: recorded_logits(prepared, name, rows))
+        predictor = replace(predictor, recorded=lambda rows: recorded_outputs(prepared, name, rows))
     with show_progress(f"evaluating {name}", len(split)) as advance:
-        return evaluate_split(predictor, split, session.check, lambda done: advance(done, ""))
+        rows, sources = prepared.data.splits[name], prepared.encoded.sources[name]
+        return evaluate_split(predictor, split, rows, sources, session.check, lambda done: advance(done, ""))
 
 
 def _final_score(prepared: Prepared, evaluation: Evaluation) -> dict[str, Any]:
     confidence = prepared.recipe.evaluation.confidence
-    return ranks.on_main(lambda: score(evaluation, prepared.metric_names, prepared.labels, confidence))
+    return ranks.on_main(lambda: score(evaluation, prepared.metric_names, confidence))
 
 
 def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str) -> dict[str, Any] | None:
@@ -123,4 +126,5 @@ def measured_passes(prepared: Prepared, session: Session, name: str, passes: int
     after, duration_s = session.mark(), time.perf_counter() - began
     known = before.energy_kwh is not None and after.energy_kwh is not None
     spent = after.microjoules - before.microjoules if known else None
-    return Passes(ranks.total(rows), ranks.total(tokens), duration_s, spent)
+    source_rows = round(ranks.total(rows) * len(prepared.data.splits[name]) / len(split))  # one may be several features
+    return Passes(source_rows, ranks.total(tokens), duration_s, spent)

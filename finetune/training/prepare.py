@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import ranks
-from finetune.data.arrow_files import table_of
+from finetune.data.batching import batch_columns
 from finetune.data.encoding import EncodedData, encode_data
 from finetune.data.sources import LoadedData, load_data
 from finetune.data.stream import WINDOW_ROWS
 from finetune.data.token_cache import cache_directory
 from finetune.errors import FinetuneError
 from finetune.evaluation.metrics import load_metric
-from finetune.evaluation.predict import Predictor, label_array
+from finetune.evaluation.predict import Predictor, task_context
+from finetune.evaluation.scores import targets_of
 from finetune.models.adapters import frozen_digest, has_adapters
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
+from finetune.models.heads import require_head
 from finetune.models.shrink import shrink_config
 from finetune.recipe.metric_names import short_metric, without_bounds
 from finetune.recipe.schema import Recipe, Training
-from finetune.tasks import BOUNDED_METRICS, LabelScheme, Task, all_tasks, greater_is_better
-from finetune.training.batches import batch_columns
+from finetune.tasks import BOUNDED_METRICS, Context, LabelScheme, Task, all_tasks, greater_is_better
 from finetune.training.checkpoints import Trainable
 from finetune.training.fast import open_threads, speed_up_model
 from finetune.training.features import Frozen, find_frozen
@@ -68,7 +69,7 @@ class Prepared:
     max_length: int
     metric_names: tuple[str, ...]
     best_metric: str
-    class_weights: Any
+    context: Context  # of training: with class weights and label smoothing
     frozen: Frozen
     frozen_weights: str | None  # identifies what checkpoints leave out, with adapters
     parameter_counts: tuple[int, int]  # of the whole model, and of what is trained of it at any time
@@ -96,14 +97,17 @@ class Prepared:
         """Return the forward path for evaluations."""
         return Predictor(
             self.model,
-            self.checkpoint.tokenizer,
             self.task,
-            self.labels,
-            self.max_length,
+            replace(self.context, class_weights=None, label_smoothing=0.0),  # evaluations have the plain loss
             self.recipe.training.per_device_eval_batch_size,
             self.accelerator.device,
             self.accelerator.autocast,
         )
+
+    @property
+    def train_features(self) -> int:
+        """Return how many features an epoch has."""
+        return count_train_features(self.data, self.encoded)
 
     @property
     def rows_at_once(self) -> int:
@@ -122,6 +126,7 @@ class Inputs:
     precision: str
     max_length: int
     data: LoadedData
+    context: Context
     encoded: EncodedData
     metric_names: tuple[str, ...]
     best_metric: str
@@ -147,6 +152,8 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool) -> Inputs:
     task = all_tasks()[recipe.task]
     with phase("load"), quick_imports(), ranks.local_main_first():
         checkpoint = open_checkpoint(recipe.model)
+        if not recipe.model.trust_remote_code:
+            require_head(task, checkpoint.kind, checkpoint.model_type, checkpoint.reference)
         if smoke:
             shrink_config(checkpoint.config)
         precision = choose_precision(recipe.training.mixed_precision, pick_device(), checkpoint.model_type)
@@ -154,10 +161,16 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool) -> Inputs:
     with phase("preprocess"), ranks.local_main_first():
         data = load_data(recipe, task, rows_needed(recipe.training))
         metric_names, best_metric = choose_metrics(recipe, task, data.labels)
+        context = task_context(
+            checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,
+            recipe.preprocessing.model_dump(), recipe.generation or {},
+        )  # fmt: skip
         encoded = encode_data(
-            splits_to_encode(data), checkpoint.tokenizer, task, recipe.preprocessing, max_length, cache_directory()
+            splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory()
         )
-    return Inputs(recipe, task, checkpoint, precision, max_length, data, encoded, metric_names, best_metric)
+    return Inputs(
+        recipe, data.task, checkpoint, precision, max_length, data, context, encoded, metric_names, best_metric
+    )
 
 
 def load_objects(inputs: Inputs, directory: Path) -> Prepared:
@@ -166,21 +179,22 @@ def load_objects(inputs: Inputs, directory: Path) -> Prepared:
     accelerator = start_accelerator(inputs.precision, _trackers(recipe), str(directory))
     model, notes = _new_model(inputs)
     frozen_weights = frozen_digest(model) if has_adapters(model) else None
-    plan = make_plan(recipe.training, len(data.splits["train"]), ranks.size())
+    plan = make_plan(recipe.training, count_train_features(data, encoded), ranks.size())
     notes += freeze_unreached(model, recipe.training.gradual_unfreezing, plan)
     counts = _count_parameters(model)
     if accelerator.device.type == "cpu" and not accelerator.is_fsdp2:
-        speed_up_model(model, recipe, inputs.known_rows)
+        # What a task adds when it makes a batch is not in the rows.
+        speed_up_model(model, recipe, None if inputs.task.collate else inputs.known_rows)
     unfreezing = plan_unfreezing(model, recipe.training.gradual_unfreezing, plan)
     model, optimizer, frame = distribute(accelerator, model, recipe.training)
+    task, context = inputs.task, _training_context(inputs, accelerator.device)
     frozen, frozen_notes = find_frozen(
-        accelerator.unwrap_model(model), recipe, encoded.splits["train"], checkpoint.tokenizer, inputs.max_length,
-        accelerator,
-    )  # fmt: skip
-    train_rows = batch_columns(encoded.splits["train"])
+        accelerator.unwrap_model(model), recipe, encoded.splits["train"], task, context, accelerator
+    )
+    train_rows = batch_columns(encoded.splits["train"], task)
     return Prepared(
         recipe=recipe,
-        task=inputs.task,
+        task=task,
         checkpoint=checkpoint,
         data=data,
         encoded=encoded,
@@ -196,11 +210,11 @@ def load_objects(inputs: Inputs, directory: Path) -> Prepared:
         max_length=inputs.max_length,
         metric_names=inputs.metric_names,
         best_metric=inputs.best_metric,
-        class_weights=_class_weights(recipe, inputs.task, data, accelerator.device),
+        context=context,
         frozen=frozen,
         frozen_weights=frozen_weights,
         parameter_counts=counts,
-        threads=None if frozen.head_alone else open_threads(model, accelerator, recipe, checkpoint, train_rows),
+        threads=None if frozen.head_alone else open_threads(model, accelerator, recipe, task, context, train_rows),
         notes=(*checkpoint.notes, *data.notes, *encoded.notes, *notes, *frozen_notes),
         frame=frame,
     )
@@ -282,15 +296,29 @@ def better(prepared: Prepared) -> bool:
     return greater_is_better(prepared.best_metric)
 
 
+def count_train_features(data: LoadedData, encoded: EncodedData) -> int:
+    """Return how many features an epoch of training has: as many as rows, but for the windows of long ones."""
+    return len(encoded.splits["train"] if data.stream is None else data.splits["train"])
+
+
+def _training_context(inputs: Inputs, device: Any) -> Context:
+    return replace(
+        inputs.context,
+        class_weights=_class_weights(inputs.recipe, inputs.task, inputs.data, device),
+        label_smoothing=inputs.recipe.training.label_smoothing_factor,
+    )
+
+
 def _class_weights(recipe: Recipe, task: Task, data: LoadedData, device: Any) -> Any:
     import torch
 
     wanted, labels = recipe.training.class_weights, data.labels
     if wanted is None:
         return None
+    if task.balanced_weights is None:
+        raise FinetuneError(f"training.class_weights: {task.name} has no classes to weight", "Leave it out.")
     if wanted == "balanced":
-        known = label_array(table_of(data.splits["train"]).column(task.target), labels)
-        weights = task.balanced_weights(known, labels)
+        weights = task.balanced_weights(targets_of(data.splits["train"], task, labels), labels)
     else:
         weights = list(wanted)
     if len(weights) != labels.num_labels:

@@ -1,12 +1,13 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import datasets
 import pytest
 
 from finetune.data import encoding, token_cache
-from finetune.data.encoding import encode_data
+from finetune.data.encoding import encode_data as encode_splits
 from finetune.errors import FinetuneError
+from finetune.evaluation.predict import task_context
+from finetune.tasks import LabelScheme
 
 
 @pytest.fixture
@@ -32,7 +33,13 @@ def split_of(texts, **columns):
 
 def settings(**changes):
     default = {"truncation": True, "doc_stride": 128, "packing": False, "num_proc": None}
-    return SimpleNamespace(**{**default, **changes})
+    return {**default, **changes}
+
+
+def encode_data(splits, tokenizer, task, preprocessing, max_length, folder):
+    labels = LabelScheme("single_label_classification", ("a", "b"))
+    context = task_context(tokenizer, labels, "encoder-only", None, max_length, preprocessing, {})
+    return encode_splits(splits, task, context, preprocessing["num_proc"], folder)
 
 
 def test_encoding_matches_the_tokenizer(splits, tokenizer, task, tmp_path):
@@ -157,7 +164,7 @@ def test_encoding_without_limit_keeps_everything(splits, tokenizer, task, tmp_pa
 
 
 def test_encoding_row_without_tokens_is_refused(tokenizer, task, tmp_path):
-    def drop_all(rows, tokenizer, max_length, truncation):
+    def drop_all(rows, context):
         return {"input_ids": [[] for _ in rows["text"]]}
 
     with pytest.raises(FinetuneError, match="split train, row 5: the tokenizer makes no token"):

@@ -88,17 +88,15 @@ def predictor_of(finished, batch_size=64):
 
     import torch
 
-    model, tokenizer, labels = load_model(finished)
-    return Predictor(
-        model, tokenizer, finished.task, labels, finished.max_length, batch_size, torch.device("cpu"), nullcontext
-    )
+    model, context = load_model(finished)
+    return Predictor(model, finished.task, context, batch_size, torch.device("cpu"), nullcontext)
 
 
 def answers_of(run, source, given=None, batch_size=64):
     finished = open_finished(run)
     predictor = predictor_of(finished, batch_size)
     batches = read_inputs(open_rows(source), finished, given or {})
-    return [answer for batch in batches for answer in answer_batch(predictor, finished.truncation, batch)]
+    return [answer for batch in batches for answer in answer_batch(predictor, batch)]
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "pairs"])
@@ -119,10 +117,10 @@ def test_predict_file_repeats_the_answers_of_the_run(finished_run, kind, batch_s
 
 
 def test_predict_file_reads_labels_from_the_model(finished_run):
-    assert load_model(open_finished(finished_run("single")))[2] == LabelScheme(
+    assert load_model(open_finished(finished_run("single")))[1].labels == LabelScheme(
         "single_label_classification", ("bad", "good")
     )
-    assert load_model(open_finished(finished_run("pairs")))[2] == LabelScheme("regression")
+    assert load_model(open_finished(finished_run("pairs")))[1].labels == LabelScheme("regression")
 
 
 def test_predict_file_knows_the_columns_of_the_run_and_those_that_are_given(finished_run, tmp_path):
@@ -165,12 +163,12 @@ def test_predict_file_answers_none_where_the_tokenizer_makes_nothing_of_the_text
     finished = open_finished(finished_run("single"))
     predictor = predictor_of(finished)
 
-    def encode(rows, tokenizer, max_length, truncation):
+    def encode(rows, context):
         return {"input_ids": [[], [5]], "attention_mask": [[], [1]]}
 
     predictor = replace(predictor, task=replace(finished.task, encode=encode))
     [batch] = read_inputs(open_rows(io.StringIO("strange\nplain\n")), finished, {})
-    assert [answer.said is None for answer in answer_batch(predictor, True, batch)] == [True, False]
+    assert [answer.said is None for answer in answer_batch(predictor, batch)] == [True, False]
 
 
 def test_predict_file_without_lines_has_no_answers(finished_run):
@@ -203,7 +201,7 @@ def test_predict_file_refuses_outputs_that_are_no_numbers(finished_run):
         predictor.model.score.weight.fill_(float("nan"))
     [batch] = read_inputs(open_rows(io.StringIO("a day\n")), finished, {})
     with pytest.raises(FinetuneError, match="not finite"):
-        answer_batch(predictor, True, batch)
+        answer_batch(predictor, batch)
 
 
 def test_predict_file_puts_a_lack_of_memory_into_words(finished_run, monkeypatch):
@@ -214,7 +212,7 @@ def test_predict_file_puts_a_lack_of_memory_into_words(finished_run, monkeypatch
     def full(self, rows):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Predictor, "logits", full)
+    monkeypatch.setattr(Predictor, "outputs", full)
     with pytest.raises(FinetuneError, match="out of memory with batches of 8 rows") as caught:
         answers_of(finished.run, io.StringIO("a day\n"), batch_size=8)
     assert caught.value.hint == "--batch-size 4"

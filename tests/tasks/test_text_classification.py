@@ -1,19 +1,34 @@
 """finetune.tasks.text_classification: the loss adds up however a batch is cut; predictions and constants."""
 
+from types import SimpleNamespace
+
 import numpy
 import pytest
 import torch
 
-from finetune.tasks import LabelScheme, all_tasks
-from finetune.tasks.text_classification import TASK, balanced_weights, loss, loss_weight, majority, predict
+from finetune.tasks import Context, LabelScheme, all_tasks
+from finetune.tasks.text_classification import TASK, balanced_weights, majority, most_common, reduce
 
 SINGLE = LabelScheme("single_label_classification", ("a", "b", "c"))
 MULTI = LabelScheme("multi_label_classification", ("a", "b", "c"))
 REGRESSION = LabelScheme("regression")
 
 
+def parts(logits, labels, scheme, weights=None, smoothing=0.0):
+    """Return the summed loss and its weight."""
+    context = Context(None, scheme, "encoder-only", 64, class_weights=weights, label_smoothing=smoothing)
+    batch = {"labels": labels}
+    return TASK.loss(SimpleNamespace(logits=logits), batch, context), TASK.loss_weight(batch, context)
+
+
 def mean(logits, labels, scheme, *options):
-    return loss(logits, labels, scheme, *options) / loss_weight(labels, scheme, *options[:1])
+    loss, weight = parts(logits, labels, scheme, *options)
+    return loss / weight
+
+
+def predict(logits, scheme):
+    context = Context(None, scheme, "encoder-only", 64)
+    return reduce(SimpleNamespace(logits=torch.tensor(logits)), {}, context)
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 2.0, 5.0])])
@@ -39,26 +54,32 @@ def test_loss_adds_up_over_the_parts_of_a_batch():
     torch.manual_seed(0)
     weights = torch.tensor([1.0, 2.0, 5.0])
     logits, labels = torch.randn(8, 3), torch.tensor([0, 1, 2, 2, 1, 0, 2, 0])
-    parts = [(logits[:3], labels[:3]), (logits[3:4], labels[3:4]), (logits[4:], labels[4:])]
-    total = sum(float(loss(*part, SINGLE, weights)) for part in parts)
-    divisor = sum(float(loss_weight(part[1], SINGLE, weights)) for part in parts)
-    assert total / divisor == pytest.approx(float(mean(logits, labels, SINGLE, weights)), rel=1e-6)
+    cut = [(logits[:3], labels[:3]), (logits[3:4], labels[3:4]), (logits[4:], labels[4:])]
+    losses, divisors = zip(*(parts(*part, SINGLE, weights) for part in cut), strict=True)
+    assert float(sum(losses)) / float(sum(divisors)) == pytest.approx(
+        float(mean(logits, labels, SINGLE, weights)), rel=1e-6
+    )
 
 
 def test_predict_gives_labels_and_probabilities():
-    [single] = predict(numpy.array([[0.0, 2.0, 0.0]]), SINGLE)
-    assert single["prediction"] == 1
-    assert sum(single["probabilities"]) == pytest.approx(1)
-    [several] = predict(numpy.array([[3.0, -3.0, 0.1]]), MULTI)
-    assert several["prediction"] == [1, 0, 1]
-    assert predict(numpy.array([[1.5]]), REGRESSION) == [{"prediction": 1.5}]
+    single = predict([[0.0, 2.0, 0.0]], SINGLE)
+    assert single["prediction"].tolist() == [1]
+    assert single["probabilities"].sum() == pytest.approx(1)
+    several = predict([[3.0, -3.0, 0.1]], MULTI)
+    assert several["prediction"].tolist() == [[1, 0, 1]]
+    assert {name: values.tolist() for name, values in predict([[1.5]], REGRESSION).items()} == {"prediction": [1.5]}
 
 
 def test_majority_is_the_best_constant():
-    assert majority([2, 1, 2, 0], SINGLE) == 2
-    assert majority([2, 1], SINGLE) == 1  # a tie: the smaller id, whatever the order
-    assert majority([[1, 0, 0], [1, 1, 0], [0, 0, 0]], MULTI) == [1, 0, 0]
-    assert majority([1.0, 2.0, 6.0], REGRESSION) == 3.0
+    assert most_common([2, 1, 2, 0], SINGLE) == 2
+    assert most_common([2, 1], SINGLE) == 1  # a tie: the smaller id, whatever the order
+    assert most_common([[1, 0, 0], [1, 1, 0], [0, 0, 0]], MULTI) == [1, 0, 0]
+    assert most_common([1.0, 2.0, 6.0], REGRESSION) == 3.0
+
+
+def test_majority_is_the_same_answer_for_every_row():
+    answers = majority(numpy.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]]), range(4), MULTI)
+    assert answers["prediction"].tolist() == [[1, 0, 0]] * 4
 
 
 def test_balanced_weights_make_every_class_count_the_same():

@@ -192,14 +192,14 @@ def test_features_are_booked_to_the_phase_that_needs_them(toy_recipe, trained, m
 
 def test_frozen_part_runs_without_dropout(toy_recipe, finetune, monkeypatch):
     modes = []
-    step = gradients.logits_of
+    step = gradients.outputs_of
 
     def seen(prepared, batch):
         bert = prepared.bare_model.bert
         modes.append((bert.embeddings.dropout.training, bert.encoder.layer[0].training, bert.encoder.layer[1].training))
         return step(prepared, batch)
 
-    monkeypatch.setattr(gradients, "logits_of", seen)
+    monkeypatch.setattr(gradients, "outputs_of", seen)
     for init, freeze, expected in (
         ("pretrained", "none", (True, True, True)),
         ("pretrained", "embeddings", (False, True, True)),

@@ -269,7 +269,7 @@ def test_run_out_of_memory_in_an_evaluation_speaks_of_its_batch(toy_recipe, fine
     def full(*arguments):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(Predictor, "logits", full)
+    monkeypatch.setattr(Predictor, "outputs", full)
     code, _, err = finetune("run", toy_recipe())
     assert code == 1
     assert "out of memory (baseline) with batches of 64 rows" in err

@@ -1,0 +1,95 @@
+"""What the columns of a task hold, and how each kind of value is read: text, tokens, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value: what messages call it, and the functions that read it.
+
+    reads(type): whether a column of that type of the source can be read. cast(array): its values as they are kept.
+    present(array): which of them are there, so that the row can be used (bool).
+    """
+
+    words: str
+    remedy: str
+    reads: Callable[[Any], bool]
+    cast: Callable[[Any], Any]
+    present: Callable[[Any], Any]
+
+
+def is_text(kind: pyarrow.DataType) -> bool:
+    """Tell whether a type holds texts."""
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def is_number(kind: pyarrow.DataType) -> bool:
+    """Tell whether a type holds numbers, which can be written out as text."""
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind))
+
+
+def is_list(kind: pyarrow.DataType) -> bool:
+    """Tell whether a type holds lists."""
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _as_text(array: Any) -> Any:
+    import pyarrow
+
+    return array.cast(pyarrow.large_string())
+
+
+def _has_text(array: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.greater(pc.fill_null(pc.utf8_length(pc.utf8_trim_whitespace(array)), 0), 0)
+
+
+def _reads_texts(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return is_list(kind) and (is_text(kind.value_type) or is_number(kind.value_type) or types.is_null(kind.value_type))
+
+
+def _as_texts(array: Any) -> Any:
+    import pyarrow
+    import pyarrow.compute as pc
+
+    lists = array.cast(pyarrow.large_list(pyarrow.large_string()))
+    if lists.flatten().null_count == 0:
+        return lists
+    filled = pc.fill_null(lists.values, "")
+    return pyarrow.LargeListArray.from_arrays(lists.offsets, filled, mask=lists.is_null())
+
+
+def _has_texts(array: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.greater(pc.fill_null(pc.list_value_length(array), 0), 0)
+
+
+_TEXTS = Kind(
+    "no list of texts", 'Write lists of texts (jsonl: ["a", "b"]), or map another column: dataset.columns.',
+    _reads_texts, _as_texts, _has_texts,
+)  # fmt: skip
+KINDS = {
+    "text": Kind(
+        "no text", "Write texts as strings, or map another column: dataset.columns.",
+        lambda kind: is_text(kind) or is_number(kind), _as_text, _has_text,
+    ),
+    "tokens": _TEXTS,
+    "texts": _TEXTS,
+}  # fmt: skip
