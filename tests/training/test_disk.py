@@ -157,7 +157,7 @@ def test_record_that_cannot_be_written_on_the_way_is_no_reason_to_stop(toy_recip
     monkeypatch.setattr(session, "write_run", full)
     code, _, err = finetune("run", toy_recipe())
     assert code == 0, err
-    assert len(refused) == 2
+    assert len(refused) >= 2
     assert err.count("run.json could not be written: No space left on device; the run goes on") == 1
     assert read_run(only_run())["status"] == "completed"
     assert len(read_run(only_run())["timeline"]) == 2

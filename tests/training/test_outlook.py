@@ -218,18 +218,18 @@ def joules_by_work(monkeypatch):
     from finetune.training import loop
 
     spent = SimpleNamespace(joules=1.0)
-    load_batch, logits = loop.load_batch, Predictor.logits
+    load_batch, outputs = loop.load_batch, Predictor.outputs
 
     def counted_load(prepared, name, split, rows):
         spent.joules += 3.0 * len(rows)
         return load_batch(prepared, name, split, rows)
 
-    def counted_logits(self, rows):
+    def counted_outputs(self, rows):
         spent.joules += len(rows["input_ids"])
-        return logits(self, rows)
+        return outputs(self, rows)
 
     monkeypatch.setattr(loop, "load_batch", counted_load)
-    monkeypatch.setattr(Predictor, "logits", counted_logits)
+    monkeypatch.setattr(Predictor, "outputs", counted_outputs)
     monkeypatch.setattr(
         "finetune.emissions.opening._codecarbon",
         lambda *arguments: SyntheticSource({"cpu": 1.0}, lambda: spent.joules),
