@@ -3,17 +3,17 @@
 Pure: runs in, comparison out, whatever their order.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from finetune.runs.comparison import Comparison, Delta, Grid, Row, RunSet, score_difference
-from finetune.runs.differences import differing_keys, flatten
+from finetune.runs.differences import differing_keys, settings
 from finetune.runs.energy_ratio import energy_ratio, ranked_kwh, ranked_parts, why_not_known
 from finetune.runs.front import with_front
 from finetune.runs.record import Run, as_number
 from finetune.runs.scoring import Scored, check_metric, scored_run
+from finetune.runs.sets import run_sets
 from finetune.runs.sorting import sorted_rows
 from finetune.text import join_words, plural
 
@@ -36,7 +36,7 @@ def compare_runs(
     if metric is not None:
         check_metric(metric, ordered)
     scored = {run.run_id: scored_run(run, metric) for run in ordered}
-    sets = _run_sets(ordered, scored)
+    sets = run_sets(ordered, scored)
     keys = differing_keys(ordered)
     rows = [_row(run, scored[run.run_id], sets.get(run.run_id), keys, grid) for run in ordered]
     rows = with_front(rows)
@@ -88,33 +88,8 @@ def reasons_not_ranked(run: Run, read_kwh: float | None) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _run_sets(runs: Sequence[Run], scored: Mapping[str, Scored | None]) -> dict[str, RunSet]:
-    members: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    first: dict[tuple[str, str, str, str], Scored] = {}
-    for run in runs:
-        found = scored[run.run_id]
-        if found is None:
-            continue
-        # Data without a fingerprint could be anything: such a run stands alone.
-        fingerprint = str(run.dataset.get("fingerprint") or run.run_id)
-        key = (fingerprint, found.split, found.metric, str(found.score.n))
-        members[key].append(run.run_id)
-        first.setdefault(key, found)
-    largest_first = sorted(members, key=lambda key: -len(members[key]))
-    sets = {}
-    for number, key in enumerate(largest_first):
-        found = first[key]
-        run_set = RunSet(_set_name(number), found.metric, found.split, found.greater_is_better, key[0], found.score.n)
-        sets.update(dict.fromkeys(members[key], run_set))
-    return sets
-
-
-def _set_name(number: int) -> str:
-    return chr(ord("A") + number) if number < 26 else f"A{number}"
-
-
 def _row(run: Run, scored: Scored | None, run_set: RunSet | None, keys: Sequence[str], grid: Grid | None) -> Row:
-    recipe, energy_kwh, read_kwh = flatten(run.recipe), run.energy_kwh(), ranked_kwh(run)
+    recipe, energy_kwh, read_kwh = settings(run), run.energy_kwh(), ranked_kwh(run)
     return Row(
         run=run,
         differences={key: recipe.get(key) for key in keys},
