@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from functools import cache
+from statistics import NormalDist, fmean
 
 CONFIDENCE = 0.95
 
@@ -27,6 +28,12 @@ def mean_over_seeds(values: Sequence[float]) -> Mean:
     return Mean(value, value - half, value + half, n)
 
 
+def stdev(values: Sequence[float]) -> float:
+    """Return the standard deviation of a sample; statistics.stdev takes a hundred times as long over a few floats."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
 def two_sided_p(statistic: float, degrees: float) -> float:
     """Return the chance that |T| is at least so large with Student's t of so many degrees of freedom (inf: normal).
 
@@ -47,6 +54,7 @@ def two_sided_p(statistic: float, degrees: float) -> float:
     return max(0.0, 1 - inside)
 
 
+@cache
 def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
     """Return the t beyond which, on both sides together, lies 1 - confidence."""
     if math.isinf(degrees):

@@ -52,10 +52,13 @@ def seeds_started(played):
 
 def test_seeds_are_one_ordinary_run_each_with_one_group(play, toy_recipe, tmp_path, capsys):
     recipe = toy_recipe(training=SEEDS)
-    assert main(["run", str(recipe), "training.learning_rate=1e-3", "--country", "FRA"]) == 0
+    limits = ["--max-energy", "200Wh", "--idle-baseline", "5"]
+    assert main(["run", str(recipe), "training.learning_rate=1e-3", "--country", "FRA", *limits]) == 0
     words, options = play.commands[0]
     assert words == [str(recipe), "training.learning_rate=1e-3", "training.seeds=null", "training.seed=1"]
-    assert options == {"group": options["group"], "country": "FRA"}
+    assert options == {
+        "group": options["group"], "country": "FRA", "max-energy": "0.2kWh", "idle-baseline": 5.0,
+    }  # fmt: skip
     assert seeds_started(play) == ["training.seed=1", "training.seed=2", "training.seed=3"]
     assert play.counts == [None] * 3
     runs, _ = list_runs(tmp_path / "runs")
