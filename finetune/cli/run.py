@@ -37,6 +37,12 @@ def run(
             "The rows of a step are N times those of one process.",
         ),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name in the record of the runs that belong together.", show_default="none, or new"
+        ),
+    ] = None,
     country: Annotated[
         str | None, typer.Option(help="Country whose grid the run draws from, ISO 3166 alpha-3, such as BRA.")
     ] = None,
@@ -68,6 +74,8 @@ def run(
 ) -> None:
     """Fine-tune as a recipe says, and report energy and CO2e beside the scores.
 
+    With training.seeds it trains each seed, one run after the other, and reports their mean and its interval.
+
     With a budget it stops in time to evaluate and save within it.
 
     Ctrl-C, SIGTERM and SIGHUP save a checkpoint first; --resume goes on from there, bit for bit on a CPU.
@@ -76,27 +84,31 @@ def run(
 
     if resume and (dry_run or smoke):
         raise typer.BadParameter("--resume goes with neither --dry-run nor --smoke")
+    if resume and group:
+        raise typer.BadParameter("--group is for new runs; one that is resumed keeps its group")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
     from finetune import ranks
     from finetune.console import quiet_libraries
     from finetune.emissions.budget import parse_budget
+    from finetune.training.seeds import run_each_seed
+    from finetune.training.words import Request
 
     budget = parse_budget(max_energy, max_emissions)
-
+    words = arguments or []
+    request = Request(
+        words, resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline, budget, group
+    )
+    code = run_each_seed(request, as_json)
+    if code is not None:
+        raise typer.Exit(code)
     if (num_processes or 1) > 1 and not (dry_run or ranks.are_launched()):
         from finetune.training.launch import launch
 
-        options = {"resume": resume, "smoke": smoke, "country": country, "region": region, "output-dir": output_dir}
-        more = {"idle-baseline": idle_baseline, "max-emissions": max_emissions, "max-energy": max_energy}
-        raise typer.Exit(launch(arguments or [], {**options, **more, "json": as_json}, num_processes or 1))
+        raise typer.Exit(launch(request.words, request.options() | {"json": as_json}, num_processes or 1))
     quiet_libraries()  # torch reads one of its settings when it is imported
-    from finetune.training.start import Request, start
+    from finetune.training.start import start
 
-    request = Request(
-        arguments or [], resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline, budget
-    )
-    result = start(request)
-    code = result.print(as_json)
+    code = start(request).print(as_json)
     if code:
         raise typer.Exit(code)

@@ -57,6 +57,15 @@ def fingerprint_splits(splits: Mapping[str, Mapping[str, ColumnDigest]], labels:
     return digest.hexdigest()
 
 
+def fingerprint_each(splits: Mapping[str, Mapping[str, ColumnDigest]], labels: Iterable[str] = ()) -> dict[str, str]:
+    """Return the fingerprint of each split alone, with the label names.
+
+    Runs that share that of the split they are scored on have answered the same questions, whatever they trained on.
+    """
+    names = list(labels)
+    return {name: fingerprint_splits({name: columns}, names) for name, columns in splits.items()}
+
+
 def digest_table(table: pyarrow.Table) -> dict[str, ColumnDigest]:
     """Return the digests of a table's columns.
 

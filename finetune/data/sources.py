@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.cleaning import Cleaned, drop_unlabelled, read_clean
 from finetune.data.columns import ColumnMap, check_columns, choose_form, map_columns
 from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_file, read_split
-from finetune.data.fingerprint import digest_table, fingerprint_splits
+from finetune.data.fingerprint import digest_table, fingerprint_each, fingerprint_splits
 from finetune.data.folders import read_folder
 from finetune.data.hub import is_hub_id, read_hub
 from finetune.data.labels import all_hidden
@@ -44,8 +44,8 @@ class LoadedData:
 
     `task`: with the columns of the form in which the data came. `splits`: train, validation and maybe test, as
     datasets.Dataset whose columns are roles (text, text_pair?, label) plus `row`, the 1-based row number in the
-    source. A label is an id, a list of 0/1 per label, or a number. `fingerprint`: sha256 of the content. `dropped`:
-    rows dropped by split. `columns`: source column(s) by role.
+    source. A label is an id, a list of 0/1 per label, or a number. `fingerprint`: sha256 of the content;
+    `fingerprints`: of each split. `dropped`: rows dropped by split. `columns`: source column(s) by role.
     `stream`: the training rows where they are streamed; `splits["train"]` then has only target and row.
     """
 
@@ -53,6 +53,7 @@ class LoadedData:
     splits: dict[str, Any]
     labels: LabelScheme
     fingerprint: str
+    fingerprints: dict[str, str]
     revision: str | None
     dropped: dict[str, int]
     notes: tuple[str, ...]
@@ -122,6 +123,7 @@ def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> Loa
         splits=_to_datasets(tables, fingerprint),
         labels=target.scheme,
         fingerprint=fingerprint,
+        fingerprints=fingerprint_each(digests, target.scheme.names),
         revision=source.revision,
         dropped=dropped,
         notes=tuple(dict.fromkeys(notes)),

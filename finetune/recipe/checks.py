@@ -20,7 +20,6 @@ from finetune.text import did_you_mean, join_words
 NOT_AVAILABLE: tuple[Path, ...] = (
     ("generation",),
     ("preprocessing", "packing"),
-    ("training", "seeds"),
     ("evaluation", "bias"),
     ("hub", "push_to_hub"),
 )
@@ -49,6 +48,7 @@ EVAL_STRATEGY, SAVE_STRATEGY = ("training", "eval_strategy"), ("training", "save
 EVAL_STEPS, SAVE_STEPS = ("training", "eval_steps"), ("training", "save_steps")
 MAX_G_PER_POINT = ("emissions", "max_g_per_point")
 BEST_METRIC = ("training", "metric_for_best_model")
+SEEDS = ("training", "seeds")
 LOAD_BEST, PATIENCE = ("training", "load_best_model_at_end"), ("training", "early_stopping_patience")
 
 
@@ -127,6 +127,8 @@ def find_notes(recipe: Recipe, given: Set[Path]) -> Iterator[str]:
             f"training.warmup_steps: {warmup} with training.max_steps: {last}: the learning rate is still rising when "
             "the run ends"
         )
+    if training.seeds is not None and ("training", "seed") in given:
+        yield f"training.seed: {training.seed} has no effect with training.seeds"
     yield from adapter_notes(recipe, ("training", "learning_rate") in given)
     for strategy, steps in ((EVAL_STRATEGY, EVAL_STEPS), (SAVE_STRATEGY, SAVE_STEPS)):
         value = getattr(training, strategy[1])
@@ -225,6 +227,13 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(LOAD_BEST, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
         if training.early_stopping_patience is not None:
             yield Finding(PATIENCE, "needs evaluations during training, but eval_strategy is no", (EVAL_STRATEGY,))
+
+    if training.seeds == []:
+        yield Finding(SEEDS, "holds no seed; name some, as [1, 2, 3], or leave it out")
+    seeds = training.seeds or []
+    twice = next((seed for number, seed in enumerate(seeds) if seed in seeds[:number]), None)
+    if twice is not None:
+        yield Finding(SEEDS, f"{twice} is named twice; the same seed gives the same run")
 
 
 def _small_gain(recipe: Recipe) -> Iterator[Finding]:

@@ -268,7 +268,14 @@ class Training(Section):
         default="adamw_torch_fused", description="Optimizer, by transformers' names."
     )
     seed: Seed = Field(default=42, description="Fixes the order of the rows, the new head's weights and dropout.")
-    seeds: list[Seed] | None = Field(default=None, description="Several seeds: one run each, grouped.")
+    seeds: list[Seed] | None = Field(
+        default=None,
+        description=(
+            "Several seeds: one run after the other for each, with one group in their records; wins over seed. "
+            "dataset.seed keeps splits and samples the same in all."
+        ),
+        examples=[[1, 2, 3]],
+    )
 
 
 class Evaluation(Section):

@@ -3,19 +3,24 @@
 Pure: runs in, comparison out, whatever their order.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from finetune.runs.comparison import Comparison, Delta, Grid, Row, RunSet, score_difference
-from finetune.runs.differences import differing_keys, flatten
-from finetune.runs.energy_ratio import energy_ratio, ranked_kwh, ranked_parts, why_not_known
+from finetune.runs.comparison import Comparison, Grid, Row, RunSet
+from finetune.runs.deltas import alone, delta, intensity, shown_together
+from finetune.runs.differences import differing_keys, settings
+from finetune.runs.energy_ratio import ranked_kwh, why_not_known
 from finetune.runs.front import with_front
-from finetune.runs.record import Run, as_number
+from finetune.runs.groups import group_notes, group_pairs, grouping_key, make_groups
+from finetune.runs.predictions import read_row_scores
+from finetune.runs.record import Run
 from finetune.runs.scoring import Scored, check_metric, scored_run
-from finetune.runs.sorting import sorted_rows
+from finetune.runs.sets import run_sets
+from finetune.runs.sorting import sorted_groups, sorted_rows
+from finetune.runs.target import Target, energy_to_target, timeline_metrics
 from finetune.text import join_words, plural
+
+MOST_PREDICTIONS = 50
 
 
 def compare_runs(
@@ -24,50 +29,69 @@ def compare_runs(
     sort: str | None = None,
     baseline: Run | None = None,
     grid: Grid | None = None,
+    group_by: str | None = None,
+    target: Target | None = None,
 ) -> Comparison:
     """Put runs side by side.
 
     `metric` is a metric or split.metric (default: each run's main metric); `sort` a column, a metric or a recipe
     key (default: best score first); deltas are taken against `baseline`, which defaults to the lower-scored run
-    when there are exactly two. Raises FinetuneError for a metric or column that no run has.
+    when there are exactly two. `group_by` puts runs together: seed, none or a recipe key (default: seeds, where a
+    recipe has several). The predictions of up to 50 runs are read, to compare scores on the same rows. Raises
+    FinetuneError for a metric, column or key that no run has.
     """
     unique = {run.run_id: run for run in ([*runs, baseline] if baseline else runs)}
     ordered = sorted(unique.values(), key=lambda run: (run.created_at or "", run.run_id))
     if metric is not None:
         check_metric(metric, ordered)
     scored = {run.run_id: scored_run(run, metric) for run in ordered}
-    sets = _run_sets(ordered, scored)
+    sets = run_sets(ordered, scored)
     keys = differing_keys(ordered)
     rows = [_row(run, scored[run.run_id], sets.get(run.run_id), keys, grid) for run in ordered]
-    rows = with_front(rows)
-    if baseline is None and len(rows) == 2:
-        baseline = _lower_scored(rows).run
-    if baseline is not None:
-        against = next(row for row in rows if row.run.run_id == baseline.run_id)
-        rows = [replace(row, delta=delta(row, against, grid)) if row is not against else row for row in rows]
+    if target is not None:
+        rows = _with_target(rows, target)
+    if len(rows) <= MOST_PREDICTIONS:
+        rows = [_with_row_scores(row, scored[row.run.run_id]) for row in rows]
+    rows = with_front(rows, grid)
+    by = grouping_key(group_by, rows)
+    groups = make_groups(rows, by, keys, grid) if by else []
+    against = next((row for row in rows if baseline is not None and row.run.run_id == baseline.run_id), None)
+    if against is None and len(rows) == 2:
+        against = _lower_scored(rows)
+    if against is not None:
+        rows = _with_deltas(rows, against, grid)
     distinct = tuple(sorted(set(sets.values()), key=lambda run_set: run_set.name))
+    notes = _notes(rows, distinct, grid, bool(groups))
     return Comparison(
         rows=tuple(sorted_rows(rows, sort)),
         sets=distinct,
         keys=keys,
-        baseline=baseline,
+        baseline=against.run if against is not None else None,
         grid=grid,
-        notes=_notes(rows, distinct, grid),
+        notes=(*notes, *(group_notes(rows, groups, by) if by else ())),
+        grouped_by=by,
+        groups=tuple(sorted_groups(groups, sort)),
+        pairs=tuple(group_pairs(groups, against if baseline is not None else None, grid)),
+        target=target,
     )
 
 
-def delta(row: Row, against: Row, grid: Grid | None) -> Delta:
-    """Return one row against another; what cannot be compared is None."""
-    same_set = row.run_set is not None and row.run_set == against.run_set
-    score = score_difference(row.score, against.score) if same_set and row.score and against.score else None
-    ranked = not row.not_ranked and not against.not_ranked
-    energy = energy_ratio(ranked_parts(row.run), ranked_parts(against.run)) if ranked else None
-    extra_g, extra_ranked_g = _extra_grams(row, against, grid)
-    gain = 0.0
-    if score is not None and score.is_distinguished and row.run_set is not None:
-        gain = score.value if row.run_set.greater_is_better else -score.value
-    marginal = extra_ranked_g / (100 * gain) if gain > 0 and extra_ranked_g is not None and ranked else None
-    return Delta(score, energy, extra_g, marginal)
+def _with_deltas(rows: Sequence[Row], against: Row, grid: Grid | None) -> list[Row]:
+    others = [row for row in rows if row is not against]
+    found = shown_together([delta(alone(row), alone(against), grid) for row in others])
+    deltas = {row.run.run_id: difference for row, difference in zip(others, found, strict=True)}
+    return [replace(row, delta=deltas.get(row.run.run_id)) for row in rows]
+
+
+def _with_target(rows: Sequence[Row], target: Target) -> list[Row]:
+    """Return the rows with where they reached the target; raises FinetuneError when none was evaluated by it."""
+    evaluated = [row.run for row in rows if target.metric in timeline_metrics(row.run)]
+    reached = {run.run_id: energy_to_target(run, target) for run in evaluated or [row.run for row in rows]}
+    return [replace(row, reached=reached.get(row.run.run_id)) for row in rows]
+
+
+def _with_row_scores(row: Row, scored: Scored | None) -> Row:
+    return replace(row, row_scores=read_row_scores(row.run, scored)) if scored is not None else row
 
 
 def reasons_not_ranked(run: Run, read_kwh: float | None) -> tuple[str, ...]:
@@ -88,33 +112,8 @@ def reasons_not_ranked(run: Run, read_kwh: float | None) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _run_sets(runs: Sequence[Run], scored: Mapping[str, Scored | None]) -> dict[str, RunSet]:
-    members: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    first: dict[tuple[str, str, str, str], Scored] = {}
-    for run in runs:
-        found = scored[run.run_id]
-        if found is None:
-            continue
-        # Data without a fingerprint could be anything: such a run stands alone.
-        fingerprint = str(run.dataset.get("fingerprint") or run.run_id)
-        key = (fingerprint, found.split, found.metric, str(found.score.n))
-        members[key].append(run.run_id)
-        first.setdefault(key, found)
-    largest_first = sorted(members, key=lambda key: -len(members[key]))
-    sets = {}
-    for number, key in enumerate(largest_first):
-        found = first[key]
-        run_set = RunSet(_set_name(number), found.metric, found.split, found.greater_is_better, key[0], found.score.n)
-        sets.update(dict.fromkeys(members[key], run_set))
-    return sets
-
-
-def _set_name(number: int) -> str:
-    return chr(ord("A") + number) if number < 26 else f"A{number}"
-
-
 def _row(run: Run, scored: Scored | None, run_set: RunSet | None, keys: Sequence[str], grid: Grid | None) -> Row:
-    recipe, energy_kwh, read_kwh = flatten(run.recipe), run.energy_kwh(), ranked_kwh(run)
+    recipe, energy_kwh, read_kwh = settings(run), run.energy_kwh(), ranked_kwh(run)
     return Row(
         run=run,
         differences={key: recipe.get(key) for key in keys},
@@ -135,33 +134,7 @@ def _lower_scored(rows: Sequence[Row]) -> Row:
     return second if sign * second.score.value < sign * first.score.value else first
 
 
-def _extra_grams(row: Row, against: Row, grid: Grid | None) -> tuple[float | None, float | None]:
-    """Return the grams that one run has more than another: of the whole run, and of the energy that is ranked."""
-    if grid is None and _intensity(row.run) != _intensity(against.run):
-        return None, None  # grams on different grids say more about the grids than about the runs
-    ours, theirs = (
-        (one.run.emissions_g() if grid is None else one.emissions_g_on_grid, _ranked_grams(one, grid))
-        for one in (row, against)
-    )
-    return _less(ours[0], theirs[0]), _less(ours[1], theirs[1])
-
-
-def _ranked_grams(row: Row, grid: Grid | None) -> float | None:
-    g_per_kwh, _, pue = (grid.g_per_kwh, None, 1.0) if grid is not None else _intensity(row.run)
-    return None if row.ranked_kwh is None or g_per_kwh is None else row.ranked_kwh * pue * g_per_kwh
-
-
-def _less(ours: float | None, theirs: float | None) -> float | None:
-    return None if ours is None or theirs is None else ours - theirs
-
-
-def _intensity(run: Run) -> tuple[Any, ...]:
-    intensity = run.emissions.get("carbon_intensity")
-    stated = intensity if isinstance(intensity, Mapping) else {}
-    return (as_number(stated.get("g_per_kwh")), stated.get("scope"), as_number(run.emissions.get("pue")) or 1.0)
-
-
-def _notes(rows: Sequence[Row], sets: Sequence[RunSet], grid: Grid | None) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], sets: Sequence[RunSet], grid: Grid | None, grouped: bool) -> tuple[str, ...]:
     notes = []
     if len(sets) > 1:
         notes.append("runs on different data, splits, rows or metrics are not ranked together: " + "; ".join(
@@ -174,13 +147,15 @@ def _notes(rows: Sequence[Row], sets: Sequence[RunSet], grid: Grid | None) -> tu
             f"g @{grid.code} is kWh × {grid.g_per_kwh:g} g/kWh ({grid.source}) with PUE 1 for all: "
             "energy rescaled, not new evidence"
         )
-    elif len({_intensity(row.run) for row in rows if row.run.emissions_g() is not None}) > 1:
+    elif len({intensity(row.run) for row in rows if row.run.emissions_g() is not None}) > 1:
         notes.append("the grams were emitted on different grids: compare kWh, or put all on one with --grid ISO")
-    if sum(not row.not_ranked for row in rows) > 1:
+    if sum(not row.not_ranked for row in rows) > 1 and not grouped:
         notes.append(
             "each run counts as one seed: energy ratios assume ±5 % between repeated runs, "
             "and the seed noise of the scores is unknown"
         )
+    if len(rows) > MOST_PREDICTIONS:
+        notes.append(f"scores of more than {MOST_PREDICTIONS} runs are compared by their own intervals, not row by row")
     return tuple(notes)
 
 

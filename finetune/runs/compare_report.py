@@ -2,13 +2,24 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from finetune.runs import formats
-from finetune.runs.comparison import Comparison, Delta, Row, component_methods, row_to_json
+from finetune.runs.compare_columns import BADGES, group_back, group_front, run_back, run_front, short_id
+from finetune.runs.comparison import (
+    Comparison,
+    Delta,
+    Grid,
+    Row,
+    RunSet,
+    ScoreDifference,
+    component_methods,
+    group_to_json,
+    row_to_json,
+)
 from finetune.runs.differences import short_key
-from finetune.runs.record import Run, as_number
 from finetune.runs.tables import (
     Column,
     column_width,
@@ -20,65 +31,170 @@ from finetune.runs.tables import (
     shorten,
     text_table,
 )
+from finetune.runs.target import Target, timeline_metrics
+from finetune.text import plural
 
 FRONT_LEGEND = "* on the Pareto front: no run is shown to score higher with less energy"
 _DIFFERENCE_WIDTH = 18
+# The parts of a record that have several numbers, which a line of CSV has one after the other.
+_NESTED = {
+    "score": ("value", "low", "high", "n"),
+    "delta": ("score", "score_low", "score_high", "score_p_holm", "score_is_distinguished", "energy_ratio",
+              "energy_ratio_low", "energy_ratio_high", "energy_verdict", "emissions_g", "marginal_g_per_point"),
+    "target": ("score", "step", "is_confirmed", "energy_kwh_above", "energy_kwh_at_most"),
+}  # fmt: skip
+_LISTED = ("methods", "runs", "not_ranked", "differences")
 
 
-def comparison_text(comparison: Comparison, width: int) -> str:
-    """Return the table for a terminal of `width` characters, what did not fit in it, the deltas and the notes."""
-    front, back = _front_columns(comparison), _back_columns(comparison, "\n")
-    left = width - _table_width([*front, *back])
+def comparison_text(comparison: Comparison, width: int, only_changed: bool = False) -> str:
+    """Return the table for a terminal of `width` characters, what did not fit in it, the deltas and the notes.
+
+    `only_changed` leaves out every column that is the same in all lines.
+    """
+    table = _table(comparison, "\n", _DIFFERENCE_WIDTH, only_changed)
+    left = width - sum(column_width(column) + 2 for column in (*table.front, *table.back)) + 2
     differences: list[Column] = []
     hidden: list[str] = []
-    for key in comparison.keys:
-        column = _difference_column(comparison, key)
-        left -= column_width(column) + 2
-        if left >= 0:
+    for key, column in table.differences.items():
+        if left - column_width(column) - 2 >= 0:
             differences.append(column)
+            left -= column_width(column) + 2
         else:
             hidden.append(key)
-            left += column_width(column) + 2
-    blocks = [text_table([*front, *differences, *back])]
-    blocks += ["\n".join(_hidden_lines(comparison, hidden, width))] if hidden else []
-    blocks.append("\n".join(_wrapped(line, width, "") for line in delta_lines(comparison)))
+    blocks = [text_table([*table.front, *differences, *table.back])]
+    blocks += ["\n".join(_hidden_lines(table.settings, hidden, width))] if hidden else []
+    blocks.append("\n".join(_wrapped(line, width, "") for line in sentences(comparison)))
     blocks.append("\n".join(_wrapped(line, width, "- ") for line in _legend(comparison)))
     return plain("\n\n".join(block for block in blocks if block))
 
 
-def comparison_markdown(comparison: Comparison) -> str:
+def comparison_markdown(comparison: Comparison, only_changed: bool = False) -> str:
     """Return a GitHub table with every difference, the deltas and the notes."""
-    differences = [_difference_column(comparison, key, width=60) for key in comparison.keys]
-    columns = [*_front_columns(comparison), *differences, *_back_columns(comparison, " ")]
+    table = _table(comparison, " ", 60, only_changed)
+    columns = [*table.front, *table.differences.values(), *table.back]
     columns = [Column(column.heading, [_one_line(cell) for cell in column.cells], column.right) for column in columns]
-    lines = [*delta_lines(comparison), *_legend(comparison)]
+    lines = [*sentences(comparison), *_legend(comparison)]
     return "\n\n".join(
         block for block in (markdown_table(columns), "\n".join(f"- {markdown_cell(line)}" for line in lines)) if block
     )
 
 
+@dataclass(frozen=True)
+class _Table:
+    """The columns of a table: who it is, what differs by its key, what was found; and the settings of each line."""
+
+    front: list[Column]
+    differences: dict[str, Column]
+    back: list[Column]
+    settings: Sequence[Mapping[str, Any]]
+
+
+def _table(comparison: Comparison, separator: str, width: int, only_changed: bool) -> _Table:
+    if comparison.groups:
+        front, back = group_front(comparison), group_back(comparison, separator)
+        settings = [group.differences for group in comparison.groups]
+        keys = [key for key in comparison.keys if any(key in group.differences for group in comparison.groups)]
+        keys = [key for key in keys if len({str(of_group[key]) for of_group in settings}) > 1]
+    else:
+        front, back = run_front(comparison), run_back(comparison, separator)
+        settings, keys = [row.differences for row in comparison.rows], list(comparison.keys)
+    if only_changed and len(settings) > 1:
+        # The first column behind the differences is the score, which is what the table is for.
+        back = [back[0], *(column for column in back[1:] if len(set(column.cells)) > 1)]
+    differences = {key: _difference_column(settings, key, comparison.keys, width) for key in keys}
+    return _Table(front, differences, back, settings)
+
+
 def comparison_csv(comparison: Comparison) -> str:
-    """Return one line a run, with every number that --json has; an empty cell is what was not measured."""
-    records = [_flat_record(row, comparison.keys) for row in comparison.rows]
+    """Return one line a run (or a group, where runs are grouped), with every number that --json has.
+
+    An empty cell is what was not measured.
+    """
+    if comparison.groups:
+        records = [_flat_record(group_to_json(group), comparison.keys) for group in comparison.groups]
+    else:
+        records = [_flat_record(row_to_json(row), comparison.keys) for row in comparison.rows]
     heading = list(records[0]) if records else ["run_id"]
     return csv_table(heading, [list(record.values()) for record in records])
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Return what is said below the table: differences, steps along the front, and when a target was reached."""
+    if comparison.groups:
+        return [*pair_lines(comparison), *step_lines(comparison), *target_lines(comparison)]
+    return [*delta_lines(comparison), *step_lines(comparison), *target_lines(comparison)]
 
 
 def delta_lines(comparison: Comparison) -> list[str]:
     """Return one sentence for each run that can be held against the baseline run."""
     if comparison.baseline is None:
         return []
-    against = run_label(comparison.baseline, comparison)
+    labels = run_labels(comparison)
+    against = labels[comparison.baseline.run_id]
     return [
-        f"{run_label(row.run, comparison)} against {against}: {words}"
+        f"{labels[row.run.run_id]} against {against}: {words}"
         for row in comparison.rows
-        if row.delta is not None and (words := _delta_words(row, row.delta, comparison))
+        if row.delta is not None and (words := delta_words(row.delta, row.run_set, comparison.grid))
     ]
 
 
-def run_label(run: Run, comparison: Comparison) -> str:
-    """Return the name of a run, with its short id when another run has that name."""
-    return run_labels(comparison)[run.run_id]
+def pair_lines(comparison: Comparison) -> list[str]:
+    """Return one sentence for each two groups that are held against each other."""
+    sets = {group.name: group.run_set for group in comparison.groups}
+    return [
+        f"{pair.name} against {pair.against}: {words}"
+        for pair in comparison.pairs
+        if (words := delta_words(pair.delta, sets[pair.name], comparison.grid))
+    ]
+
+
+def step_lines(comparison: Comparison) -> list[str]:
+    """Return what a point of score cost along the front, for each run or group that was shown to gain some."""
+    grid, labels = f" @{comparison.grid.code}" if comparison.grid else "", run_labels(comparison)
+    if comparison.groups:
+        steps = [(group.name, group.next_cheaper, group.step) for group in comparison.groups]
+        told = {(pair.name, pair.against) for pair in comparison.pairs}
+    else:
+        steps = [
+            (labels[row.run.run_id], labels[row.next_cheaper] if row.next_cheaper else None, row.step)
+            for row in comparison.rows
+        ]
+        baseline = labels[comparison.baseline.run_id] if comparison.baseline else ""
+        told = {(name, baseline) for name in labels.values()}
+    return [
+        f"{name}: {formats.significant(step.marginal_g_per_point)} g CO2e{grid} for each point more than {cheaper}, "
+        "the next cheaper on the front"
+        for name, cheaper, step in steps
+        if step is not None and step.marginal_g_per_point is not None and (name, cheaper) not in told
+    ]
+
+
+def target_lines(comparison: Comparison) -> list[str]:
+    """Return the energy that each run had used when it reached the target."""
+    target = comparison.target
+    if target is None:
+        return []
+    labels = run_labels(comparison)
+    return [
+        f"{labels[row.run.run_id]}: validation {target.metric} {target.value:g} {_reached_words(row, target)}"
+        for row in comparison.rows
+    ]
+
+
+def _reached_words(row: Row, target: Target) -> str:
+    reached = row.reached
+    if target.metric not in timeline_metrics(row.run):
+        return "not known: the run was not evaluated by it"
+    if reached is None:
+        return f"not reached in {plural(len(row.run.timeline), 'evaluation')}"
+    sure = "" if reached.is_confirmed else " (no later evaluation confirms it)"
+    if reached.energy_kwh is None:
+        return f"reached at step {reached.step}{sure}, energy not measured"
+    if row.run.emissions.get("complete") is not True:
+        return f"reached at step {reached.step}{sure}, energy known as a lower bound only"
+    unit, factor = formats.energy_unit(reached.energy_kwh)
+    low, high = (formats.significant(value * factor) for value in reached.energy_kwh)
+    return f"reached at step {reached.step}{sure}, after more than {low} and at most {high} {unit}"
 
 
 def run_labels(comparison: Comparison) -> dict[str, str]:
@@ -88,88 +204,15 @@ def run_labels(comparison: Comparison) -> dict[str, str]:
     return {run.run_id: one_line(run.name if names[run.name] == 1 else f"{run.name} {short_id(run)}") for run in runs}
 
 
-def short_id(run: Run) -> str:
-    """Return the last part of a run id, enough to name the run."""
-    return run.run_id.rpartition("-")[2]
+def _method_legend(comparison: Comparison) -> list[str]:
+    found = {method for row in comparison.rows for method in component_methods(row.run).values()}
+    words = [f"{badge} {method}" for method, badge in BADGES.items() if method in found]
+    words += ["– not measured"] if found - BADGES.keys() else []
+    return [f"how the energy is known: {', '.join(words)}"] if words else []
 
 
-def _front_columns(comparison: Comparison) -> list[Column]:
-    names = []
-    for row in comparison.rows:
-        mark = "* " if row.on_front else "  "
-        status = [] if row.run.is_finished else [f"  {row.run.status}"]
-        names.append("\n".join([mark + shorten(row.run.name, 24), f"  {short_id(row.run)}", *status]))
-    columns = [Column("  run", names)]
-    if len(comparison.sets) > 1:
-        columns.append(Column("set", [row.run_set.name if row.run_set else "–" for row in comparison.rows]))
-    return columns
-
-
-def _back_columns(comparison: Comparison, separator: str) -> list[Column]:
-    rows = comparison.rows
-    columns = [
-        Column(_score_heading(comparison, separator), [_score_cell(row) for row in rows], right=True),
-        Column(f"energy{separator}kWh", [_energy_cell(row) for row in rows], right=True),
-        Column(f"g CO2e{separator}as run", [_bounded(row.run, row.run.emissions_g()) for row in rows], right=True),
-    ]
-    if comparison.grid is not None:
-        cells = [_bounded(row.run, row.emissions_g_on_grid) for row in rows]
-        columns.append(Column(f"g CO2e{separator}@{comparison.grid.code}", cells, right=True))
-    return [
-        *columns,
-        Column("time", [formats.duration(row.run.duration_s()) for row in rows], right=True),
-        Column(f"Wh per{separator}1,000", [_per_1000(row.run) for row in rows], right=True),
-        Column("method", ["\n".join(_method_lines(row.run)) for row in rows]),
-    ]
-
-
-def _score_heading(comparison: Comparison, separator: str) -> str:
-    if len(comparison.sets) != 1:
-        return "score"
-    return f"{comparison.sets[0].metric}{separator}{comparison.sets[0].split}"
-
-
-def _score_cell(row: Row) -> str:
-    if row.score is None:
-        return "none"
-    return f"{formats.score_value(row.score.value)}\n{formats.score_interval(row.score)}".rstrip()
-
-
-def _energy_cell(row: Row) -> str:
-    emissions, kwh = row.run.emissions, row.run.energy_kwh()
-    if kwh is None:
-        return formats.NOT_MEASURED
-    low, high = as_number(emissions.get("energy_kwh_low")), as_number(emissions.get("energy_kwh_high"))
-    lines = [formats.significant(kwh)]
-    if emissions.get("complete") is not True:
-        lines[0] = f"≥ {lines[0]}"
-    elif low is not None and high is not None:
-        lines.append(formats.span(low, high, 2))
-    if row.ranked_kwh is not None and not row.not_ranked:
-        lines.append(f"ranked {formats.significant(row.ranked_kwh)}")
-    return "\n".join(lines)
-
-
-def _bounded(run: Run, grams: float | None) -> str:
-    is_bound = grams is not None and run.emissions.get("complete") is not True
-    return f"≥ {_measured(grams)}" if is_bound else _measured(grams)
-
-
-def _per_1000(run: Run) -> str:
-    return _measured(as_number(run.emissions.get("wh_per_1000_predictions")))
-
-
-def _measured(value: float | None) -> str:
-    return "–" if value is None else formats.significant(value)
-
-
-def _method_lines(run: Run) -> list[str]:
-    return [f"{name} {method}" for name, method in component_methods(run).items()] or [formats.NOT_MEASURED]
-
-
-def _difference_column(comparison: Comparison, key: str, width: int = _DIFFERENCE_WIDTH) -> Column:
-    cells = [shorten(_setting(row.differences.get(key)), width) for row in comparison.rows]
-    return Column(short_key(key, comparison.keys), cells)
+def _difference_column(settings: Sequence[Mapping[str, Any]], key: str, keys: Sequence[str], width: int) -> Column:
+    return Column(short_key(key, keys), [shorten(_setting(of_line.get(key)), width) for of_line in settings])
 
 
 def _setting(value: Any) -> str:
@@ -182,10 +225,10 @@ def _setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _hidden_lines(comparison: Comparison, keys: Sequence[str], width: int) -> list[str]:
+def _hidden_lines(settings: Sequence[Mapping[str, Any]], keys: Sequence[str], width: int) -> list[str]:
     lines = ["Also different (--csv and --md have them all):"]
     for key in keys:
-        values = dict.fromkeys(_setting(row.differences.get(key)) for row in comparison.rows)
+        values = dict.fromkeys(_setting(of_line.get(key)) for of_line in settings)
         lines.append(shorten(f"  {key}: {' · '.join(values)}", width))
     return lines
 
@@ -195,57 +238,69 @@ def _wrapped(line: str, width: int, start: str) -> str:
                          break_on_hyphens=False)  # fmt: skip
 
 
-def _delta_words(row: Row, delta: Delta, comparison: Comparison) -> str:
+def delta_words(delta: Delta, run_set: RunSet | None, grid: Grid | None) -> str:
+    """Return a delta in words: score, energy, grams for each point; empty when nothing can be compared."""
     words = []
-    if delta.score is not None and row.run_set is not None:
-        words.append(f"{row.run_set.metric} {_score_difference_words(delta)}")
+    if delta.score is not None and run_set is not None:
+        words.append(f"{run_set.metric} {_score_difference_words(delta.score)}")
     if delta.energy is not None:
         ratio = delta.energy
         words.append(
             f"{formats.significant(ratio.value)} × the energy ({formats.span(ratio.low, ratio.high)}): {ratio.verdict}"
         )
     if delta.marginal_g_per_point is not None and delta.marginal_g_per_point > 0:
-        grid = f" @{comparison.grid.code}" if comparison.grid else ""
-        words.append(f"{formats.significant(delta.marginal_g_per_point)} g CO2e{grid} more per point gained")
+        place = f" @{grid.code}" if grid else ""
+        words.append(f"{formats.significant(delta.marginal_g_per_point)} g CO2e{place} more per point gained")
     return ", ".join(words)
 
 
-def _score_difference_words(delta: Delta) -> str:
-    score = delta.score
-    if score is None:
-        return ""
+def _score_difference_words(score: ScoreDifference) -> str:
     if score.low is None or score.high is None:
         return f"{score.value:+.3f}"
-    inside = "" if score.is_distinguished else ", inside the noise"
+    inside = ""
+    if score.inside_seed_noise:
+        inside = ", inside the noise of seeds"
+    elif not score.is_distinguished:
+        inside = ", inside the noise"
     return f"{score.value:+.3f} ({score.low:+.3f} to {score.high:+.3f}{inside})"
 
 
 def _legend(comparison: Comparison) -> list[str]:
-    lines = [FRONT_LEGEND] if any(row.on_front for row in comparison.rows) else []
+    lines = [FRONT_LEGEND] if any(line.on_front for line in comparison.groups or comparison.rows) else []
+    lines += _group_legend(comparison)
     if any(row.ranked_kwh is not None and not row.not_ranked for row in comparison.rows):
         lines.append("ranked: train + evaluate + save, less repeated work; rankings and ratios count only this")
-    return [*lines, *comparison.notes]
+    return [*lines, *_method_legend(comparison), *comparison.notes]
 
 
-def _flat_record(row: Row, keys: Sequence[str]) -> dict[str, Any]:
-    record = row_to_json(row)
-    differences, score, delta = record.pop("differences"), record.pop("score") or {}, record.pop("delta") or {}
-    methods, reasons = record.pop("methods"), record.pop("not_ranked")
-    names = ("score", "score_low", "score_high", "energy_ratio", "energy_ratio_low", "energy_ratio_high",
-             "energy_verdict", "emissions_g", "marginal_g_per_point")  # fmt: skip
+def _group_legend(comparison: Comparison) -> list[str]:
+    if not comparison.groups:
+        return []
+    what = "seeds" if comparison.grouped_by == "training.seed" else f"runs that share {comparison.grouped_by}"
+    return [f"one line for all {what} (--group-by none shows each run): mean ± t·s/√n, 95 %; energy, grams and time of "
+            "one run on average"]  # fmt: skip
+
+
+def _flat_record(record: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    differences, methods = record["differences"], record.get("methods", {})
+    numbers = {name: value for name, value in record.items() if name not in (*_NESTED, *_LISTED)}
+    nested = {
+        f"{section}_{name}": (record[section] or {}).get(name)
+        for section, names in _NESTED.items()
+        if section in record
+        for name in names
+    }
+    listed = {
+        "methods": [f"{name} {method}" for name, method in methods.items()],
+        "runs": record.get("runs", []),
+        "not_ranked": record["not_ranked"],
+    }
     return {
-        **record,
-        **{f"score_{name}": score.get(name) for name in ("value", "low", "high", "n")},
-        "methods": "; ".join(f"{name} {method}" for name, method in methods.items()) or None,
-        "not_ranked": "; ".join(reasons) or None,
-        **{f"delta_{name}": delta.get(name) for name in names},
-        **{key: differences.get(key) if not isinstance(differences.get(key), list) else _setting(differences[key])
-           for key in keys},
-    }  # fmt: skip
-
-
-def _table_width(columns: Sequence[Column]) -> int:
-    return sum(map(column_width, columns)) + 2 * (len(columns) - 1)
+        **numbers,
+        **nested,
+        **{name: "; ".join(words) or None for name, words in listed.items() if name in record},
+        **{key: _setting(value) if isinstance(value := differences.get(key), list) else value for key in keys},
+    }
 
 
 def _one_line(cell: str) -> str:

@@ -1,12 +1,16 @@
 """What a comparison is made of, and its form in JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from finetune.runs.energy_ratio import EnergyRatio
+from finetune.runs.predictions import RowScores
 from finetune.runs.record import Run, Score, as_number
+from finetune.runs.statistics import Mean
+from finetune.runs.target import Reached, Target
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,27 @@ class RunSet:
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """One score less another, with its interval (None when a score has none)."""
+    """One score less another, with its interval (None when a score has none).
+
+    `p` is that of a difference so large by chance, `p_holm` counts in how many differences are shown together.
+    `paired`: taken row by row on the same rows. `seeds`: how many seeds stand behind it; with one their noise is
+    unknown. `inside_seed_noise`: the seeds alone could make it.
+    """
 
     value: float
     low: float | None
     high: float | None
+    p: float | None = None
+    paired: bool = False
+    seeds: int = 1
+    inside_seed_noise: bool = False
+    p_holm: float | None = None
 
     @property
     def is_distinguished(self) -> bool:
-        """Tell whether the interval excludes 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Tell whether the interval excludes 0, and still would for as many differences as are shown together."""
+        excludes_0 = self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        return excludes_0 and (self.p_holm is None or self.p_holm < 0.05)
 
 
 def score_difference(ours: Score, theirs: Score) -> ScoreDifference:
@@ -78,7 +93,9 @@ class Delta:
 class Row:
     """One run in a comparison.
 
-    `not_ranked` says why its energy takes no part in rankings; `run_set` is None when it has no score.
+    `not_ranked` says why its energy takes no part in rankings; `run_set` is None when it has no score. `next_cheaper`
+    is the run before it on the front and `step` what it has more than that one. `row_scores` are there when the
+    predictions were read.
     """
 
     run: Run
@@ -91,11 +108,59 @@ class Row:
     on_front: bool = False
     dominated_by: str | None = None
     delta: Delta | None = None
+    next_cheaper: str | None = None
+    step: Delta | None = None
+    reached: Reached | None = None
+    row_scores: RowScores | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed, or that have one value of a recipe key in common.
+
+    `members`: the runs by what pairs them with those of another group, their seed or all their other settings; a run
+    that was made twice counts once, with its mean. `differences`: settings in which the groups differ; of those that
+    vary inside a group the value is VARIES. `energy_kwh` (a mean, with its band) and `ranked_kwh` are of one run.
+    """
+
+    name: str
+    run_set: RunSet | None
+    members: Mapping[str, tuple[Row, ...]]
+    differences: Mapping[str, Any]
+    score: Mean | None
+    not_ranked: tuple[str, ...]
+    on_front: bool = False
+    dominated_by: str | None = None
+    next_cheaper: str | None = None
+    step: Delta | None = None
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Return the runs of the group."""
+        return tuple(row for rows in self.members.values() for row in rows)
+
+    def mean(self, value: Callable[[Row], float | None]) -> float | None:
+        """Return the mean of something over the runs, None unless every run has it."""
+        found = [value(row) for row in self.rows]
+        known = [number for number in found if number is not None]
+        return fmean(known) if known and len(known) == len(found) else None
+
+
+VARIES = "varies"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One group held against another."""
+
+    name: str
+    against: str
+    delta: Delta
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs side by side, best first."""
+    """Several runs side by side, best first; with `groups` these are what is compared, and `grouped_by` says how."""
 
     rows: tuple[Row, ...]
     sets: tuple[RunSet, ...]
@@ -103,6 +168,10 @@ class Comparison:
     baseline: Run | None
     grid: Grid | None
     notes: tuple[str, ...] = field(default=())
+    grouped_by: str | None = None
+    groups: tuple[Group, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    target: Target | None = None
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
@@ -114,6 +183,44 @@ def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
         "notes": list(comparison.notes),
         "baseline": comparison.baseline.run_id if comparison.baseline else None,
         "grid": {"code": grid.code, "g_per_kwh": grid.g_per_kwh, "source": grid.source} if grid else None,
+        "grouped_by": comparison.grouped_by,
+        "groups": [group_to_json(group) for group in comparison.groups],
+        "pairs": [
+            {"group": pair.name, "against": pair.against, **_delta_to_json(pair.delta)} for pair in comparison.pairs
+        ],
+        "target": {"metric": comparison.target.metric, "value": comparison.target.value} if comparison.target else None,
+    }
+
+
+def group_to_json(group: Group) -> dict[str, Any]:
+    """Return one group of a comparison; energies and times are means of one run."""
+    score = group.score
+    return {
+        "name": group.name,
+        "runs": [row.run.run_id for row in group.rows],
+        "set": group.run_set.name if group.run_set else None,
+        "differences": dict(group.differences),
+        "metric": group.run_set.metric if group.run_set else None,
+        "split": group.run_set.split if group.run_set else None,
+        "score": {"value": score.value, "low": score.low, "high": score.high, "n": score.n} if score else None,
+        "energy_kwh": group.mean(lambda row: row.run.energy_kwh()),
+        "energy_kwh_low": group.mean(lambda row: as_number(row.run.emissions.get("energy_kwh_low"))),
+        "energy_kwh_high": group.mean(lambda row: as_number(row.run.emissions.get("energy_kwh_high"))),
+        "ranked_energy_kwh": group.mean(lambda row: row.ranked_kwh),
+        "emissions_g": group.mean(lambda row: row.run.emissions_g()),
+        "emissions_g_on_grid": group.mean(lambda row: row.emissions_g_on_grid),
+        "duration_s": group.mean(lambda row: row.run.duration_s()),
+        "not_ranked": list(group.not_ranked),
+        "on_front": group.on_front,
+        "dominated_by": group.dominated_by,
+        **_step_to_json(group.next_cheaper, group.step),
+    }
+
+
+def _step_to_json(next_cheaper: str | None, step: Delta | None) -> dict[str, Any]:
+    return {
+        "next_cheaper_on_front": next_cheaper,
+        "marginal_g_per_point_on_front": step.marginal_g_per_point if step else None,
     }
 
 
@@ -144,6 +251,20 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "on_front": row.on_front,
         "dominated_by": row.dominated_by,
         "delta": _delta_to_json(row.delta) if row.delta else None,
+        **_step_to_json(row.next_cheaper, row.step),
+        "group": run.group,
+        "target": _reached_to_json(row.reached) if row.reached else None,
+    }
+
+
+def _reached_to_json(reached: Reached) -> dict[str, Any]:
+    above, at_most = reached.energy_kwh or (None, None)
+    return {
+        "score": reached.score,
+        "step": reached.step,
+        "is_confirmed": reached.is_confirmed,
+        "energy_kwh_above": above,
+        "energy_kwh_at_most": at_most,
     }
 
 
@@ -162,6 +283,9 @@ def _delta_to_json(delta: Delta) -> dict[str, Any]:
         "score": score.value if score else None,
         "score_low": score.low if score else None,
         "score_high": score.high if score else None,
+        "score_p_holm": score.p_holm if score else None,
+        "score_is_distinguished": score.is_distinguished if score else None,
+        "seeds": score.seeds if score else None,
         "energy_ratio": energy.value if energy else None,
         "energy_ratio_low": energy.low if energy else None,
         "energy_ratio_high": energy.high if energy else None,

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.runs.record import Run
+from finetune.text import plural
 
 # What a run is called and where it goes changes neither its score nor its energy.
 _IGNORED = ("name", "output_dir", "tags", "tracking", "hub")
+TRAINING_SET = "training set"
 
 
 def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -20,17 +22,30 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def settings(run: Run) -> dict[str, Any]:
+    """Return the settings of a run by their dotted keys, and what it was trained on under `training set`."""
+    rows, prints = run.dataset.get("rows"), run.dataset.get("fingerprints")
+    count = rows.get("train") if isinstance(rows, Mapping) else None
+    found = prints.get("train") if isinstance(prints, Mapping) else None
+    return flatten(run.recipe) | ({TRAINING_SET: f"{plural(count or 0, 'row')} ({str(found)[:8]})"} if found else {})
+
+
 def differing_keys(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the dotted recipe keys on which the runs do not all agree, in the order of the recipe."""
-    recipes = [flatten(run.recipe) for run in runs if run.recipe]
+    """Return the dotted recipe keys on which the runs do not all agree, in the order of the recipe.
+
+    `training set` is among them when the runs were trained on different rows and no key of `dataset` says so.
+    """
+    recipes = [settings(run) for run in runs if run.recipe]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     # {} and a missing section mean the same as null.
-    return tuple(
+    found = [
         key
         for key in sorted(keys, key=_recipe_order)
         if key.split(".")[0] not in _IGNORED
         and not _agree([None if recipe.get(key) == {} else recipe.get(key) for recipe in recipes])
-    )
+    ]
+    said = any(key.startswith("dataset.") for key in found) or not all(TRAINING_SET in recipe for recipe in recipes)
+    return tuple(key for key in found if key != TRAINING_SET or not said)
 
 
 def short_key(key: str, among: Sequence[str]) -> str:

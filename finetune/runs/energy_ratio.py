@@ -7,13 +7,15 @@ each has its own. The range of the ratio is its minimum and maximum over the cor
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
+from statistics import fmean
 from typing import Any
 
 from finetune.emissions.ledger import RANKED_PHASES
 from finetune.runs.record import Run, as_number
+from finetune.runs.statistics import stdev, t_quantile
 
 ASSUMED_SPREAD = 1.05
 """Spread between two runs that differ in nothing but chance, assumed as long as each was run once."""
@@ -40,11 +42,15 @@ class Part:
 
 @dataclass(frozen=True)
 class EnergyRatio:
-    """The energy of one run over that of another, with the range in which the true ratio lies."""
+    """The energy of one run over that of another, with the range in which the true ratio lies.
+
+    `seeds`: how many stand behind the spread between runs; with one it is assumed.
+    """
 
     value: float
     low: float
     high: float
+    seeds: int = 1
 
     @property
     def verdict(self) -> str:
@@ -90,10 +96,57 @@ def energy_ratio(ours: Mapping[str, Part], theirs: Mapping[str, Part]) -> Energy
     return EnergyRatio(our_kwh / their_kwh, low / ASSUMED_SPREAD, high * ASSUMED_SPREAD)
 
 
+def group_energy_ratio(
+    ours: Mapping[str, Mapping[str, Part]], theirs: Mapping[str, Mapping[str, Part]]
+) -> EnergyRatio | None:
+    """Return the energy of our runs over theirs, run by run of the same seed, with its range; the keys are the seeds.
+
+    The spread between runs is exp(±t·s/√n) of the logarithms of the ratios; without two seeds in common it comes from
+    the spread inside each group, and with one seed it is assumed.
+    """
+    if len(ours) == len(theirs) == 1:
+        return energy_ratio(*(next(iter(side.values())) for side in (ours, theirs)))
+    kwh = [{unit: sum(part.kwh for part in parts.values()) for unit, parts in side.items()} for side in (ours, theirs)]
+    if not all(kwh) or min(value for side in kwh for value in side.values()) <= 0:
+        return None
+    shared = sorted(set(ours) & set(theirs))
+    logs = [{unit: math.log(value) for unit, value in side.items()} for side in kwh]
+    if len(shared) >= 2:
+        each = [logs[0][unit] - logs[1][unit] for unit in shared]
+        centre, error, seeds = fmean(each), stdev(each) / math.sqrt(len(each)), len(each)
+        ours, theirs = ({unit: side[unit] for unit in shared} for side in (ours, theirs))
+    else:
+        centre, seeds = fmean(logs[0].values()) - fmean(logs[1].values()), min(map(len, logs))
+        error = math.sqrt(sum(stdev(list(side.values())) ** 2 / len(side) for side in logs)) if seeds > 1 else 0.0
+    spread = math.exp(t_quantile(seeds - 1) * error) if seeds > 1 else ASSUMED_SPREAD
+    boxed = energy_ratio(_together(ours), _together(theirs))
+    if boxed is None:
+        return None
+    value = math.exp(centre)
+    low, high = (value * bound / boxed.value for bound in (boxed.low * ASSUMED_SPREAD, boxed.high / ASSUMED_SPREAD))
+    return EnergyRatio(value, low / spread, high * spread, seeds)
+
+
+def _together(runs: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
+    """Return the energy of several runs as if they were one: parts with one factor are added up."""
+    alike: dict[tuple[Any, ...], list[Part]] = defaultdict(list)
+    for unit in sorted(runs):
+        for name, part in runs[unit].items():
+            own = unit if part.source is None else ""
+            alike[name, part.source, part.factor_low, part.factor_high, own].append(part)
+    return {
+        "|".join(map(str, key)): Part(
+            sum(part.kwh for part in parts),
+            parts[0].factor_low,
+            parts[0].factor_high,
+            parts[0].source,
+            None if parts[0].load is None else fmean(part.load or 0.0 for part in parts),
+        )
+        for key, parts in alike.items()
+    }
+
+
 def _corners(ours: Mapping[str, Part], theirs: Mapping[str, Part]) -> tuple[float, float]:
-    shared = [
-        (ours[name], theirs[name]) for name in sorted(ours) if name in theirs and _share(ours[name], theirs[name])
-    ]
     shared_names = {name for name in ours if name in theirs and _share(ours[name], theirs[name])}
     # Factors of one side alone move the ratio one way only: their corner is known without trying.
     alone = [[part for name, part in sorted(side.items()) if name not in shared_names] for side in (ours, theirs)]
@@ -101,13 +154,23 @@ def _corners(ours: Mapping[str, Part], theirs: Mapping[str, Part]) -> tuple[floa
         (sum(part.kwh * part.factor_low for part in side), sum(part.kwh * part.factor_high for part in side))
         for side in alone
     )
+    # The ratio is greatest, or smallest, with the factors high of those components whose own ratio is above, or below,
+    # it: in the order of these ratios, one of the corners where the highs come first, or last.
+    shared = sorted(((ours[name], theirs[name]) for name in sorted(shared_names)), key=_own_ratio, reverse=True)
     lowest, highest = math.inf, 0.0
-    for factors in product(*((our.factor_low, our.factor_high) for our, _ in shared)):
-        our_part = sum(factor * our.kwh for factor, (our, _) in zip(factors, shared, strict=True))
-        their_part = sum(factor * their.kwh for factor, (_, their) in zip(factors, shared, strict=True))
-        lowest = min(lowest, (our_part + our_low) / (their_part + their_high))
-        highest = max(highest, (our_part + our_high) / (their_part + their_low))
+    for count in range(len(shared) + 1):
+        for first_high in (True, False):
+            high = [(number < count) == first_high for number in range(len(shared))]
+            factors = [our.factor_high if up else our.factor_low for up, (our, _) in zip(high, shared, strict=True)]
+            our_part = sum(factor * our.kwh for factor, (our, _) in zip(factors, shared, strict=True))
+            their_part = sum(factor * their.kwh for factor, (_, their) in zip(factors, shared, strict=True))
+            lowest = min(lowest, (our_part + our_low) / (their_part + their_high))
+            highest = max(highest, (our_part + our_high) / (their_part + their_low))
     return lowest, highest
+
+
+def _own_ratio(pair: tuple[Part, Part]) -> float:
+    return pair[0].kwh / pair[1].kwh
 
 
 def _share(ours: Part, theirs: Part) -> bool:

@@ -88,6 +88,16 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def count(number: float | None) -> str:
+    """Return a large number of things: 950, 22.7 M."""
+    if number is None:
+        return "–"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{significant(number / size)} {unit}"
+    return f"{number:.0f}"
+
+
 def file_size(size: int) -> str:
     """Return a number of bytes: 512 bytes, 1.2 MB (powers of 1,000)."""
     value, unit = float(size), "bytes"

@@ -22,8 +22,8 @@ from finetune.text import did_you_mean
 
 __all__ = [
     "RECORD_NAME", "SCHEMA_VERSION", "Run", "Score", "claim_run", "find_run", "heartbeat", "is_alive", "list_runs",
-    "new_run_directory", "read_run", "release", "run_from_json", "run_to_json", "scrub", "utc_now", "write_atomically",
-    "write_run",
+    "new_run_directory", "new_run_id", "read_run", "release", "run_from_json", "run_to_json", "scrub", "utc_now",
+    "write_atomically", "write_run",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -291,14 +291,18 @@ def _as_folder(reference: str) -> Path:
         return Path(reference)
 
 
+def new_run_id(name: str) -> str:
+    """Return <name>-<UTC time>-<short id>, what a run or a group of runs is called."""
+    return f"{slug(name)}-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
+
+
 def new_run_directory(output_dir: Path, name: str) -> Path:
     """Make <output_dir>/<name>-<UTC time>-<short id> and return it; two calls at one moment get two folders.
 
     Raises FinetuneError when the folder cannot be made.
     """
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     while True:
-        directory = output_dir / f"{slug(name)}-{stamp}-{secrets.token_hex(3)}"
+        directory = output_dir / new_run_id(name)
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
             directory.mkdir()

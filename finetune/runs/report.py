@@ -41,15 +41,20 @@ def closing_panel(run: Run) -> str:
 
 def next_commands(run: Run, directory: Path, has_model: bool) -> list[str]:
     """Return the commands that make sense after this run."""
-    in_default_folder = directory.parent == Path(os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")
-    reference = run.run_id.rpartition("-")[2] if in_default_folder else str(directory)
-    folder = "" if in_default_folder else f" --output-dir {directory.parent}"
+    by_default = in_default_folder(directory.parent)
+    reference = run.run_id.rpartition("-")[2] if by_default else str(directory)
+    folder = "" if by_default else f" --output-dir {directory.parent}"
     commands = [f"finetune show {reference}", f"finetune compare{folder}"]
     if has_model:
         commands.insert(0, f"finetune predict {reference} FILE")
     if run.status == "interrupted":
         commands.insert(0, f"finetune run --resume {reference}")
     return [("next    " if number == 0 else "        ") + command for number, command in enumerate(commands)]
+
+
+def in_default_folder(output_dir: Path) -> bool:
+    """Tell whether commands find runs in this folder without being told."""
+    return output_dir == Path(os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")
 
 
 def _score_lines(run: Run) -> list[str]:

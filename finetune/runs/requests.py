@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finetune.errors import FinetuneError
@@ -10,6 +11,8 @@ from finetune.runs.compare import compare_runs
 from finetune.runs.compare_report import comparison_csv, comparison_markdown, comparison_text
 from finetune.runs.comparison import Comparison, Grid, comparison_to_json
 from finetune.runs.record import Run, find_run, list_runs, read_run
+from finetune.runs.selection import Selection, is_pattern, matching, selected
+from finetune.runs.target import Target
 from finetune.text import plural
 
 
@@ -23,8 +26,9 @@ class ComparisonRequest:
     sort: str | None = None
     baseline: str | None = None
     grid: str | None = None
-    last: int | None = None
-    """How many of the newest finished runs to take; None for all. Only without references."""
+    group_by: str | None = None
+    target: Target | None = None
+    selection: Selection = field(default_factory=Selection)
 
 
 def requested_comparison(request: ComparisonRequest) -> tuple[Comparison, tuple[str, ...]]:
@@ -35,10 +39,10 @@ def requested_comparison(request: ComparisonRequest) -> tuple[Comparison, tuple[
     runs, notes = _runs(request)
     baseline = read_run(find_run(request.baseline, request.output_dir)) if request.baseline else None
     grid = _grid(request.grid) if request.grid else None
-    return compare_runs(runs, request.metric, request.sort, baseline, grid), notes
+    return compare_runs(runs, request.metric, request.sort, baseline, grid, request.group_by, request.target), notes
 
 
-def written_comparison(comparison: Comparison, form: str, notes: tuple[str, ...]) -> str:
+def written_comparison(comparison: Comparison, form: str, notes: tuple[str, ...], only_changed: bool = False) -> str:
     """Return a comparison as text, json, csv or md; JSON takes the notes in, the other forms leave them to stderr."""
     if form == "json":
         with_notes = replace(comparison, notes=(*comparison.notes, *notes))
@@ -46,8 +50,8 @@ def written_comparison(comparison: Comparison, form: str, notes: tuple[str, ...]
     if form == "csv":
         return comparison_csv(comparison)
     if form == "md":
-        return comparison_markdown(comparison)
-    return comparison_text(comparison, shutil.get_terminal_size((100, 24)).columns)
+        return comparison_markdown(comparison, only_changed)
+    return comparison_text(comparison, shutil.get_terminal_size((100, 24)).columns, only_changed)
 
 
 def drawn_comparison(comparison: Comparison, encoding: str | None) -> str:
@@ -68,21 +72,43 @@ def drawn_comparison(comparison: Comparison, encoding: str | None) -> str:
 
 
 def _runs(request: ComparisonRequest) -> tuple[tuple[Run, ...], tuple[str, ...]]:
-    if request.references:
-        return tuple(read_run(find_run(reference, request.output_dir)) for reference in request.references), ()
-    found, notes = list_runs(request.output_dir)
-    finished = tuple(run for run in found if run.is_finished)
-    left_out = len(found) - len(finished)
-    if left_out:
-        notes = (*notes, f"{plural(left_out, 'run')} that did not finish left out; name a run to see it")
+    """Return the runs that are named, and the finished ones that patterns, groups and the selection ask for."""
+    if not request.references:
+        found, notes = list_runs(request.output_dir)
+        chosen, more = _finished(request, found)
+        return chosen, (*notes, *more)
+    found = list_runs(request.output_dir)[0] if request.output_dir.is_dir() else ()
+    named: list[Run] = []
+    by_pattern: dict[str, Run] = {}
+    for reference in request.references:
+        matches = matching(found, reference)
+        if is_pattern(reference) or any(run.group == reference for run in matches):
+            if not matches:
+                raise FinetuneError(f"{reference}: no run in {request.output_dir} fits", "finetune list shows all.")
+            by_pattern |= {run.run_id: run for run in matches}
+        else:
+            named.append(read_run(find_run(reference, request.output_dir)))
+    if not by_pattern:
+        return tuple(named), ()
+    chosen, notes = _finished(request, tuple(by_pattern.values()))
+    return (*named, *chosen), notes
+
+
+def _finished(request: ComparisonRequest, runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    selection = request.selection
+    wanted, _ = selected(runs, replace(selection, last=None))
+    finished = tuple(run for run in wanted if run.is_finished)
+    left_out = len(wanted) - len(finished)
+    notes = (f"{plural(left_out, 'run')} that did not finish left out; name a run to see it",) if left_out else ()
     if not finished:
+        asked = " that fits" if request.references or selection != Selection() else ""
         raise FinetuneError(
-            f"{request.output_dir}: no finished run to compare",
+            f"{request.output_dir}: no finished run to compare{asked}",
+            "finetune list shows all." if runs or asked else
             "finetune run quickstart makes the first; finetune list shows all.",
-        )
-    if request.last is not None and request.last > len(finished):
-        notes = (*notes, f"--last {request.last}: there are only {plural(len(finished), 'finished run')}")
-    return finished[-request.last :] if request.last is not None else finished, notes
+        )  # fmt: skip
+    chosen, more = selected(finished, Selection(last=selection.last))
+    return chosen, (*notes, *more)
 
 
 def _grid(code: str) -> Grid:

@@ -1,10 +1,11 @@
 """The order of the rows of a comparison."""
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.runs.comparison import Row
+from finetune.runs.comparison import Group, Row
 from finetune.runs.differences import flatten
 from finetune.runs.record import as_number
 from finetune.runs.scoring import metric_names, scored_run
@@ -34,6 +35,20 @@ def sorted_rows(rows: Sequence[Row], sort: str | None) -> list[Row]:
         return (set_name, unranked, value is None, value or (), row.run.created_at or "", row.run.run_id)
 
     return sorted(rows, key=key)
+
+
+def sorted_groups(groups: Sequence[Group], sort: str | None) -> list[Group]:
+    """Return the groups set by set, in the order that their runs would have by the mean of the column."""
+
+    def key(group: Group) -> tuple[Any, ...]:
+        unranked = sort in _ENERGY_COLUMNS and bool(group.not_ranked)
+        found = [_sort_value(row, sort) for row in group.rows]
+        values = [value for value in found if value is not None]
+        numbers = [value for kind, value in values if kind == 0]
+        value = (0, fmean(numbers)) if len(numbers) == len(found) else min(values, default=())
+        return (group.run_set.name if group.run_set else "~", unranked, not values, value, group.name)
+
+    return sorted(groups, key=key)
 
 
 def _sort_value(row: Row, sort: str | None) -> tuple[int, Any] | None:

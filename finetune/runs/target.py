@@ -87,6 +87,12 @@ def energy_to_target(run: Run, target: Target) -> Reached | None:
     )
 
 
+def timeline_metrics(run: Run) -> tuple[str, ...]:
+    """Return the metrics that the evaluations of a run have."""
+    named = (entry.get("metrics") for entry in run.timeline)
+    return tuple(dict.fromkeys(name for metrics in named if isinstance(metrics, Mapping) for name in metrics))
+
+
 def target_json(run: Run, target: Target) -> dict[str, Any]:
     """Return the target and where it was reached (null: it was not) for programs."""
     reached = energy_to_target(run, target)
@@ -123,13 +129,13 @@ def _scores(run: Run, metric: str) -> Sequence[float | None]:
             f"{run.run_id} has no timeline: it was not evaluated while it trained",
             "training.eval_strategy: epoch, or steps, evaluates on the way.",
         )
-    named = [entry["metrics"] if isinstance(entry.get("metrics"), Mapping) else {} for entry in run.timeline]
-    known = list(dict.fromkeys(name for metrics in named for name in metrics))
+    known = timeline_metrics(run)
     if metric not in known:
         near = did_you_mean(metric, known)
         raise FinetuneError(
             f"{metric}: the evaluations of {run.run_id} do not have it" + (f"; did you mean {near}?" if near else ""),
             f"They have {join_words(known, 'and')}." if known else "They hold no score.",
         )
+    named = [entry["metrics"] if isinstance(entry.get("metrics"), Mapping) else {} for entry in run.timeline]
     values = [metrics.get(metric) for metrics in named]
     return [as_number(value.get("value") if isinstance(value, Mapping) else value) for value in values]

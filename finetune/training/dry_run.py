@@ -42,6 +42,7 @@ def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
             "device": prepared.hardware.device,
             "mixed_precision": prepared.hardware.mixed_precision,
         },
+        "seeds": training.seeds or [training.seed],
         "metrics": list(prepared.metric_names),
         "memory": memory_estimate(
             prepared.bare_model, training.optim, training.per_device_train_batch_size, length,
@@ -77,8 +78,11 @@ def describe_dry_run(report: dict[str, Any]) -> str:
     labels = join_words(data["label_names"][:12], "and") or "a number"
     more = len(data["label_names"]) - 12
     lengths, rows = data["length_tokens"], data["rows"]
+    seeds = [str(seed) for seed in report["seeds"]]
+    runs = [f"  runs        {len(seeds)}, one for each of the seeds {join_words(seeds, 'and')}; what follows is of one"]
     lines = [
         f"dry run of {report['name']} ({report['task']})",
+        *(runs if len(seeds) > 1 else []),
         f"  model       {model['name_or_path']}: {model['kind']} ({model['model_type']}), {model['init']}, "
         f"{model['parameters']:,} parameters, {model['trainable_parameters']:,} trained",
         "  data        " + ", ".join(f"{split} {plural(count, 'row')}" for split, count in rows.items()),

@@ -32,9 +32,23 @@ def launch(arguments: Sequence[str], options: Mapping[str, object], count: int) 
     SIGINT, SIGTERM and SIGHUP reach all of them. The first process talks; of the others only an unexpected end is
     shown. A process killed by a signal counts as 128 + its number, as in a shell.
     """
-    words = ["run", *arguments, f"--num-processes={count}", *_as_words(options)]
-    environment = _environment(count)
-    say(f"{plural(count, 'process', 'processes')} with {plural(int(environment['OMP_NUM_THREADS']), 'thread')} each")
+    return launch_until_told(arguments, options, count)[0]
+
+
+def launch_until_told(
+    arguments: Sequence[str], options: Mapping[str, object], count: int | None, shows_result: bool = True
+) -> tuple[int, int | None]:
+    """Do as `launch` does and return the exit code with the signal that came meanwhile, None when none did.
+
+    A count of None is one process that works alone, as if it had been started by hand. `shows_result` lets the first
+    process print on stdout.
+    """
+    alone = count is None
+    words = ["run", *arguments, *([] if alone else [f"--num-processes={count}"]), *_as_words(options)]
+    environment = dict(os.environ) if alone else _environment(count or 1)
+    if not alone:
+        threads = plural(int(environment["OMP_NUM_THREADS"]), "thread")
+        say(f"{plural(count or 1, 'process', 'processes')} with {threads} each")
     processes: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
 
@@ -45,19 +59,20 @@ def launch(arguments: Sequence[str], options: Mapping[str, object], count: int) 
                 process.send_signal(signum)
 
     with ExitStack() as cleanup:
-        errors = [cleanup.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
+        errors = [cleanup.enter_context(tempfile.TemporaryFile()) for _ in range(1, count or 1)]
         for number in ending_signals():
             cleanup.callback(signal.signal, number, signal.signal(number, forward))
         cleanup.callback(_kill, processes)
-        for rank in range(count):
-            processes.append(_start(words, environment | _place(rank), errors[rank - 1] if rank else None))
+        for rank in range(count or 1):
+            own = environment | ({} if alone else _place(rank))
+            processes.append(_start(words, own, errors[rank - 1] if rank else None, shows_result and rank == 0))
         for signum in received[:1]:  # it came while they were started
             forward(signum)
         _wait(processes)
         for rank, error in enumerate(errors, 1):
             _show_unexpected(rank, processes[rank].returncode, error)
     code = processes[0].returncode
-    return 128 - code if code < 0 else code
+    return 128 - code if code < 0 else code, received[0] if received else None
 
 
 def _as_words(options: Mapping[str, object]) -> list[str]:
@@ -99,11 +114,13 @@ def _command(words: Sequence[str]) -> list[str]:
     return [sys.executable, *safe, "-m", "finetune", *words]
 
 
-def _start(words: Sequence[str], environment: dict[str, str], error: IO[bytes] | None) -> subprocess.Popen[bytes]:
+def _start(
+    words: Sequence[str], environment: dict[str, str], error: IO[bytes] | None, talks: bool
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         _command(words),
         env=environment,
-        stdout=None if error is None else subprocess.DEVNULL,
+        stdout=None if talks else subprocess.DEVNULL,
         stderr=error,
         preexec_fn=_end_with_launcher(),
     )

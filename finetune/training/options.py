@@ -20,6 +20,7 @@ class RunOptions:
     country: str | None = None
     region: str | None = None
     idle_baseline_s: float | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)

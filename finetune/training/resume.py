@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,9 @@ from finetune.training.options import Resumption
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
 from finetune.training.random_state import restore_random_state
+from finetune.training.recorded import UNFINISHED, all_changes, changed_keys, recipe_as_recorded
 from finetune.training.recovery import find_checkpoint
-from finetune.training.session import recipe_as_recorded
 from finetune.training.sharding import to_be_filled
-
-_UNFINISHED = ("interrupted", "failed", "running")
-
-# Where a run is kept, under which labels, and which grid it is charged to change nothing in its mathematics.
-_FREE_KEYS = ("output_dir", "tags", "name", "emissions", "tracking", "hub")
 
 
 def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | None) -> tuple[Recipe, Resumption]:
@@ -39,7 +33,7 @@ def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | Non
     if reference:
         directory = find_run(reference, output_dir)
         run = read_run(directory)
-        if run.status not in _UNFINISHED:
+        if run.status not in UNFINISHED:
             raise FinetuneError(
                 f"{run.run_id} is {run.status}: there is nothing to resume", "finetune list shows the runs."
             )
@@ -66,7 +60,7 @@ def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | Non
 
 def _newest_unfinished(recipe: Recipe | None, output_dir: Path) -> tuple[Run, Path]:
     runs, _ = list_runs(output_dir)
-    open_runs = [run for run in runs if run.status in _UNFINISHED and run.directory is not None]
+    open_runs = [run for run in runs if run.status in UNFINISHED and run.directory is not None]
     same = [
         run
         for run in open_runs
@@ -81,23 +75,6 @@ def _newest_unfinished(recipe: Recipe | None, output_dir: Path) -> tuple[Run, Pa
     newest = max(same, key=lambda run: run.created_at or "")
     assert newest.directory is not None
     return newest, newest.directory
-
-
-def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the dotted recipe keys whose values differ, those without effect on the training left out."""
-    return [key for key in all_changes(before, now) if key.partition(".")[0] not in _FREE_KEYS]
-
-
-def all_changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted recipe keys whose values differ."""
-    found = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += all_changes(old, new, f"{prefix}{key}.")
-        elif old != new:
-            found.append(prefix + key)
-    return found
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:

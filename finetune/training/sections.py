@@ -46,6 +46,7 @@ def dataset_section(prepared: Prepared) -> dict[str, Any]:
         "name": prepared.recipe.dataset.name,
         "revision": data.revision,
         "fingerprint": data.fingerprint,
+        "fingerprints": data.fingerprints,
         "rows": {split: len(rows) for split, rows in data.splits.items()},
         "dropped_rows": data.dropped,
         "truncated_fraction": encoded.truncated_fraction,

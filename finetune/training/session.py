@@ -21,8 +21,7 @@ from finetune.emissions.intensity import resolve_intensity
 from finetune.emissions.meter import EnergyMeter, NullMeter, Reading
 from finetune.emissions.opening import Segment, next_segment, open_meter
 from finetune.errors import FinetuneError
-from finetune.recipe.load import dump_recipe, recipe_settings
-from finetune.recipe.schema import Recipe
+from finetune.recipe.load import dump_recipe
 from finetune.runs.card import model_card
 from finetune.runs.record import (
     Run,
@@ -30,7 +29,6 @@ from finetune.runs.record import (
     heartbeat,
     new_run_directory,
     release,
-    scrub,
     utc_now,
     write_atomically,
     write_run,
@@ -41,6 +39,7 @@ from finetune.training.interrupts import Interrupted, Interrupts
 from finetune.training.machines import Machines, meet
 from finetune.training.memory import explain_shortage
 from finetune.training.options import Resumption, RunOptions
+from finetune.training.recorded import recipe_as_recorded
 from finetune.training.recovery import clear_leftovers
 
 LOG_NAME = "log.jsonl"
@@ -208,12 +207,6 @@ def _take_idle_baseline(session: Session, seconds: float) -> None:
             session.check()
 
 
-def recipe_as_recorded(recipe: Recipe, directory: Path) -> dict[str, Any]:
-    """Return the recipe as run.json holds it: every setting, local inputs relative to the run directory."""
-    recorded: dict[str, Any] = scrub(recipe_settings(recipe, relative_to=directory))
-    return recorded
-
-
 _ALIVE: dict[str, Any] = {"status": "running", "status_reason": None, "finished_at": None}
 
 
@@ -229,6 +222,7 @@ def _first_record(options: RunOptions, directory: Path) -> Run:
     return Run(
         run_id=directory.name,
         name=options.name,
+        group=options.group,
         tags=tuple(recipe.tags),
         created_at=utc_now(),
         command=" ".join(["finetune", *sys.argv[1:]]),

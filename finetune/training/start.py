@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
 from finetune.hub import go_offline_if_unreachable
 from finetune.package_paths import is_package_path
-from finetune.recipe.load import LoadedRecipe, load_recipe
+from finetune.recipe.load import LoadedRecipe
 from finetune.recipe.schema import Recipe
-from finetune.recipe.shipped import shipped_recipes
 from finetune.runs.record import Run, run_to_json
 from finetune.runs.report import closing_panel
+from finetune.text import plural
 from finetune.training.dry_run import describe_dry_run, dry_run
 from finetune.training.endings import together
 from finetune.training.interrupts import Interrupted
@@ -29,25 +28,10 @@ from finetune.training.launched import check_launch
 from finetune.training.loop import run
 from finetune.training.options import Resumption, RunOptions
 from finetune.training.resume import find_resumable
+from finetune.training.words import Request, read_words, recipe_name
 
 _SMOKE_ROWS = 64
 SMOKE_TAG = "smoke"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for; `words` are its arguments: recipe, key=value settings, a run to resume."""
-
-    words: Sequence[str]
-    resume: bool = False
-    dry_run: bool = False
-    smoke: bool = False
-    country: str | None = None
-    region: str | None = None
-    output_dir: Path | None = None
-    num_processes: int | None = None
-    idle_baseline_s: float | None = None
-    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)
@@ -87,7 +71,10 @@ def start(request: Request) -> Result:
 
 def _chosen(request: Request) -> tuple[RunOptions, Resumption | None]:
     """Return what is to be run, and the run that it continues, if any."""
-    loaded, reference = _read_words(request)
+    loaded, reference = read_words(request)
+    if loaded is not None:
+        _tell(loaded)
+        loaded = replace(loaded, recipe=_one_seed(loaded.recipe, request))
     if request.resume:
         if loaded is None and any("=" in word for word in request.words):
             raise FinetuneError(
@@ -101,14 +88,42 @@ def _chosen(request: Request) -> tuple[RunOptions, Resumption | None]:
         return _options(request, within(recipe, request.budget), resumption.run.name, smoke), resumption
     if loaded is None:
         raise FinetuneError("no recipe is named", "finetune recipes lists the shipped ones; finetune init writes one.")
-    name = loaded.recipe.name or (loaded.path.stem if loaded.path else loaded.recipe.task)
+    name = recipe_name(loaded)
     recipe = within(smoke_recipe(loaded.recipe) if request.smoke else loaded.recipe, request.budget)
     name = f"{name}-smoke" if request.smoke else name
     return _options(request, recipe, name, request.smoke), None
 
 
 def _options(request: Request, recipe: Recipe, name: str, smoke: bool) -> RunOptions:
-    return RunOptions(recipe, name, smoke, request.country, request.region, request.idle_baseline_s)
+    return RunOptions(recipe, name, smoke, request.country, request.region, request.idle_baseline_s, request.group)
+
+
+def _tell(loaded: LoadedRecipe) -> None:
+    """Say what reading the recipe brought up, and go offline when the hub it names does not answer."""
+    for note in loaded.notes:
+        say(f"note: {note}")
+    unreachable = go_offline_if_unreachable(hub_references(loaded.recipe))
+    if unreachable:
+        say(f"note: {unreachable}")
+
+
+def _one_seed(recipe: Recipe, request: Request) -> Recipe:
+    """Return the recipe of one run; one with several seeds is only looked at here, with its first seed."""
+    seeds = recipe.training.seeds
+    if seeds is None:
+        return recipe
+    if not (request.dry_run or request.smoke):
+        raise FinetuneError(
+            f"training.seeds asks for {plural(len(seeds), 'run')}, one after the other, and a launcher has started the "
+            "processes of one",
+            f"Launch each by itself: training.seeds=null training.seed={seeds[0]} --group NAME; or let finetune run "
+            "--num-processes start them all.",
+        )
+    if request.smoke:
+        say(f"note: only the first of {plural(len(seeds), 'seed')} is tried: {seeds[0]}")
+    # A dry run tells how many runs there would be.
+    training = recipe.training.model_copy(update={"seed": seeds[0], "seeds": None if request.smoke else seeds})
+    return recipe.model_copy(update={"training": training})
 
 
 def _go_offline_together() -> None:
@@ -129,40 +144,12 @@ def _run(options: RunOptions, resumption: Resumption | None, num_processes: int 
         return Result(stopped_by=interrupted.signum, next_command=command if directory else None)
 
 
-def _read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:
-    """Tell recipe, settings and run apart; with --resume, a word more (or the only one that is no recipe) is a run."""
-    overrides = [word for word in request.words if "=" in word]
-    if request.output_dir is not None:
-        overrides.append(f"output_dir={request.output_dir}")
-    names = [word for word in request.words if "=" not in word]
-    if len(names) > 1 + request.resume:
-        raise FinetuneError(
-            f"more than one recipe: {' '.join(names)}", "A setting is written key=value, without spaces around the =."
-        )
-    reference = names[1] if len(names) == 2 else None
-    if request.resume and len(names) == 1 and not _names_a_recipe(names[0]):
-        names, reference = [], names[0]
-    if not names:
-        return None, reference
-    loaded = load_recipe(names[0], overrides)
-    for note in loaded.notes:
-        say(f"note: {note}")
-    unreachable = go_offline_if_unreachable(hub_references(loaded.recipe))
-    if unreachable:
-        say(f"note: {unreachable}")
-    return loaded, reference
-
-
 def hub_references(recipe: Recipe) -> list[str]:
     """Return which inputs of a loaded recipe lie on the hub (local ones are absolute paths by then)."""
     named = [recipe.model.name_or_path, recipe.dataset.path or ""]
     if recipe.dataset.path in BUILDERS:
         named.pop()
     return [name for name in named if name and not Path(name).is_absolute() and not is_package_path(name)]
-
-
-def _names_a_recipe(word: str) -> bool:
-    return word in shipped_recipes() or word.endswith((".yaml", ".yml")) or Path(word).is_file()
 
 
 def within(recipe: Recipe, budget: Budget) -> Recipe:

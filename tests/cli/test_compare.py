@@ -123,3 +123,54 @@ def test_compare_plot_without_energy_says_what_is_missing(tmp_path, capsys):
 
 def test_compare_chart_is_for_the_table(on_stored_runs):
     assert on_stored_runs("compare", "--chart", "--json")[0] == 2
+
+
+def test_compare_selects_by_pattern_tag_date_and_dataset(on_stored_runs):
+    def taken(*arguments):
+        code, out, _ = on_stored_runs("compare", *arguments, "--json")
+        assert code == 0
+        return sorted(run["run_id"][-6:] for run in json.loads(out)["runs"])
+
+    assert taken("quick*") == ["a1b2c3", "d4e5f6"]
+    assert taken("quick*", "--last", "1") == ["d4e5f6"]
+    assert taken("quick*", "77aa77") == ["77aa77", "a1b2c3", "d4e5f6"]
+    assert taken("--since", "2026-09-03") == ["77aa77", "88bb88"]
+    assert taken("--dataset", "glue") == ["77aa77", "88bb88"]
+    assert taken("--dataset", "shop_*") == ["a1b2c3", "d4e5f6"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonesuch*"], "nonesuch*: no run in"),
+        (["--tag", "nonesuch"], "no finished run to compare that fits"),
+        (["--since", "monday"], "--since monday: no date"),
+        (["--target", "acuracy=0.5"], "did you mean accuracy"),
+        (["--group-by", "sede"], "did you mean seed"),
+    ],
+)
+def test_compare_says_what_is_wrong_with_a_selection(on_stored_runs, arguments, message):
+    code, _, err = on_stored_runs("compare", *arguments)
+    assert code == 1
+    assert message in err
+
+
+@pytest.mark.parametrize("arguments", [["quickstart", "--tag", "x"], ["--only-changed", "--json"], ["--target", "x"]])
+def test_compare_options_that_do_not_go_together(on_stored_runs, arguments):
+    assert on_stored_runs("compare", *arguments)[0] == 2
+
+
+def test_compare_only_changed_leaves_out_what_is_the_same(on_stored_runs):
+    _, whole, _ = on_stored_runs("compare", "quick*")
+    _, changed, _ = on_stored_runs("compare", "quick*", "--only-changed")
+    assert "params" in whole
+    assert "params" not in changed
+    assert "kWh" in changed
+    assert "22.7 M" not in on_stored_runs("compare", "quick*", "--only-changed", "--md")[1]
+
+
+def test_compare_target_says_within_what_energy_it_was_reached(on_stored_runs):
+    code, out, _ = on_stored_runs("compare", "quick*", "--target", "accuracy=0.5")
+    assert code == 0
+    assert "quickstart: validation accuracy 0.5 reached at step" in out
+    assert "quickstart-scratch: validation accuracy 0.5 not reached in" in out

@@ -254,6 +254,15 @@ def test_sources_fingerprint_is_of_content_not_of_form(load, write, rows):
     assert plain.fingerprint == blank_line.fingerprint != other.fingerprint
 
 
+def test_sources_a_smaller_sample_to_train_on_leaves_the_rows_to_score_as_they_were(load, write, rows):
+    path = write("a.jsonl", rows(100))
+    whole, sample = load(path=path), load(path=path, max_train_samples=20)
+    assert whole.fingerprint != sample.fingerprint
+    assert whole.fingerprints["validation"] == sample.fingerprints["validation"]
+    assert whole.fingerprints["train"] != sample.fingerprints["train"]
+    assert load(path=path, max_eval_samples=5).fingerprints["validation"] != whole.fingerprints["validation"]
+
+
 def test_sources_data_files_by_list_and_pattern(load, write, rows):
     for i in range(3):
         path = write(f"part{i}.jsonl", [{"text": f"t{i}-{j}", "label": "ab"[j % 2]} for j in range(10)])

@@ -108,6 +108,33 @@ def test_compare_does_not_rank_other_data_splits_rows_or_metrics_together(change
     assert any("not ranked together" in note for note in comparison.notes)
 
 
+def on_split(run_id, whole, each, accuracy=0.8, **dataset):
+    return make_run(run_id, accuracy, dataset={"path": "d", "fingerprint": whole, "fingerprints": each, **dataset})
+
+
+def test_compare_ranks_runs_together_that_are_scored_on_the_same_rows_whatever_they_trained_on():
+    few = on_split("few", "w1", {"train": "aaaaaaaaaa", "test": "t"}, 0.5, rows={"train": 100})
+    many = on_split("many", "w2", {"train": "bbbbbbbbbb", "test": "t"}, 0.9, rows={"train": 1000})
+    other_test = on_split("other", "w3", {"train": "bbbbbbbbbb", "test": "u"})
+    with_recipes = [replace(run, recipe={"dataset": {"path": "d"}}) for run in (few, many, other_test)]
+    comparison = compare_runs(with_recipes)
+    sets = {row.run.run_id: row.run_set.name for row in comparison.rows}
+    assert sets == {"few": "A", "many": "A", "other": "B"}
+    assert comparison.keys == ("training set",)
+    assert row_of(comparison, "few").differences == {"training set": "100 rows (aaaaaaaa)"}
+    sampled = [replace(run, recipe={"dataset": {"max_train_samples": n}}) for n, run in enumerate((few, many), 1)]
+    assert compare_runs(sampled).keys == ("dataset.max_train_samples",)
+
+
+def test_compare_knows_the_rows_of_an_older_record_by_the_data_as_a_whole():
+    older = make_run("older", dataset={"path": "d", "fingerprint": "w1"})
+    strange = make_run("strange", dataset={"path": "d", "fingerprint": "w9"})
+    newer = on_split("newer", "w1", {"train": "a", "test": "t"})
+    fewer = on_split("fewer", "w2", {"train": "b", "test": "t"})
+    sets = {row.run.run_id: row.run_set.name for row in compare_runs([older, strange, newer, fewer]).rows}
+    assert sets["older"] == sets["newer"] == sets["fewer"] != sets["strange"]
+
+
 def test_compare_gives_marginal_grams_per_point_of_score_gained():
     ours, base = make_run("a", 0.9, kwh={"gpu": 3.0}), make_run("b", 0.7, kwh={"gpu": 1.0})
     # 2 kWh more at 100 g/kWh for 20 points; on the French grid at 56 g/kWh.

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune.runs import formats
-from finetune.runs.compare_report import delta_lines, run_labels, short_id
+from finetune.runs.compare_columns import short_id
+from finetune.runs.compare_report import delta_lines, run_labels
 from finetune.runs.comparison import Comparison, Row, component_methods
 from finetune.runs.differences import short_key
 from finetune.runs.page import facts
