@@ -70,13 +70,20 @@ def comparison_text(comparison: Comparison, width: int, only_changed: bool = Fal
 
 def comparison_markdown(comparison: Comparison, only_changed: bool = False) -> str:
     """Return a GitHub table with every difference, the deltas and the notes."""
-    table = _table(comparison, " ", 60, only_changed)
-    columns = [*table.front, *table.differences.values(), *table.back]
-    columns = [Column(column.heading, [_one_line(cell) for cell in column.cells], column.right) for column in columns]
+    columns = [
+        Column(column.heading, [_one_line(cell) for cell in column.cells], column.right)
+        for column in table_columns(comparison, " ", only_changed)
+    ]
     lines = [*sentences(comparison), *_legend(comparison)]
     return "\n\n".join(
         block for block in (markdown_table(columns), "\n".join(f"- {markdown_cell(line)}" for line in lines)) if block
     )
+
+
+def table_columns(comparison: Comparison, separator: str, only_changed: bool = False) -> list[Column]:
+    """Return every column of the table, of runs or of groups; `separator` parts the words of a heading."""
+    table = _table(comparison, separator, 60, only_changed)
+    return [*table.front, *table.differences.values(), *table.back]
 
 
 @dataclass(frozen=True)

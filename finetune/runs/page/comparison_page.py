@@ -6,9 +6,10 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.compare_columns import short_id
-from finetune.runs.compare_report import delta_lines, run_labels
+from finetune.runs.compare_report import run_labels, sentences, table_columns
 from finetune.runs.comparison import Comparison, Row, component_methods
 from finetune.runs.differences import short_key
+from finetune.runs.groups import SEED
 from finetune.runs.page import facts
 from finetune.runs.page.charts import COLOURS, NARROW, WIDE, curves_plot, learning_curve, pareto_chart
 from finetune.runs.record import Run, as_number
@@ -31,7 +32,8 @@ def comparison_content(comparison: Comparison, notes: Sequence[str]) -> Section:
     return {
         "title": _title(view),
         "cards": _cards(view),
-        "verdicts": delta_lines(comparison),
+        "verdicts": sentences(comparison),
+        "groups": _groups(comparison),
         "plots": [_plot(scatter) for scatter in plots[:PLOTS]],
         "undrawn": [scatter.run_set.name for scatter in plots[PLOTS:]],
         "curves": _curves(view),
@@ -138,6 +140,20 @@ def _curves(view: _View) -> list[Section]:
         if curves:
             found.append(curves_plot(curves, run_set.metric, run_set.name, len(rows) - len(curves)))
     return found
+
+
+def _groups(comparison: Comparison) -> Section | None:
+    """Return the table of the groups, as the terminal has it; how each run was measured stands with the runs."""
+    if not comparison.groups:
+        return None
+    columns = [column for column in table_columns(comparison, " ") if column.heading != "how"]
+    return {
+        "by": "seed" if comparison.grouped_by == SEED else str(comparison.grouped_by),
+        "columns": [{"heading": column.heading.strip(), "is_number": column.right} for column in columns],
+        "rows": [
+            [cell.split("\n") for cell in cells] for cells in zip(*(column.cells for column in columns), strict=True)
+        ],
+    }
 
 
 Column = tuple[str, bool, Any]

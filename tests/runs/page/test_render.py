@@ -190,6 +190,26 @@ def test_render_run_page_shows_what_stands_beside_the_total():
     assert "cpu 12.0 W" in text
 
 
+def test_render_page_shows_groups_of_seeds_above_the_runs():
+    runs = [
+        make_run(
+            f"{init}-{seed}",
+            score + 0.01 * seed,
+            name=init,
+            recipe={"model": {"init": init}, "training": {"seed": seed}},
+        )
+        for init, score in (("pretrained", 0.9), ("scratch", 0.4))
+        for seed in (1, 2, 3)
+    ]
+    text = comparison_html(compare_runs(runs))
+    page = Page(text)
+    assert "Groups by seed" in text
+    assert "3 seeds" in page.text["small"]
+    assert "0.920 ± 0.025" in text  # 4.303 · 0.01 / √3
+    assert text.index('id="groups"') < text.index('id="table"')
+    assert 'id="groups"' not in comparison_html(compare_runs(runs[:1]))
+
+
 def test_render_best_reading_is_of_a_run_that_came_to_its_end():
     text = comparison_html(compare_runs([make_run("done", 0.7), make_run("cut", 0.9, status="interrupted")]))
     assert re.search(r"<dd>0\.700<small>done", text)
