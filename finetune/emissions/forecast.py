@@ -90,12 +90,14 @@ def rate_of(blocks: Sequence[Block]) -> Rate | None:
     """Return the cost of a unit as ΣJ / Σunits over the blocks without the cheapest and the dearest tenth.
 
     The range is the spread of all blocks, wider when they are few, and never less than 15 % to either side. None
-    without blocks.
+    where no energy was seen: a counter that has not moved yet does not say that work is free.
     """
     known = sorted((block for block in blocks if block.units > 0), key=lambda block: block.joules / block.units)
-    if not known:
+    if not any(block.joules > 0 for block in known):
         return None
     kept = _trimmed(known)
+    if not any(block.joules > 0 for block in kept):
+        kept = known
     units = math.fsum(block.units for block in kept)
     joules = math.fsum(block.joules for block in kept) / units
     seconds = math.fsum(block.seconds for block in kept) / units

@@ -36,6 +36,8 @@ def test_a_rate_leaves_out_the_cheapest_and_the_dearest_tenth():
     assert rate_of([Block(10, 2000, 1), *usual, Block(10, 0.1, 1)]).joules == pytest.approx(2.0)
     assert rate_of([]) is None
     assert rate_of([Block(0, 5, 1)]) is None
+    assert rate_of([Block(5, 0, 1)]) is None  # a counter that has not moved says nothing
+    assert rate_of([*[Block(10, 0, 1)] * 19, Block(10, 2, 1)]).joules == pytest.approx(0.01)
 
 
 def test_a_rate_of_one_block_is_wide_and_of_many_alike_narrow():

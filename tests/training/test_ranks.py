@@ -288,3 +288,51 @@ def test_mistakes_are_told_once(by, toy_recipe, tmp_path):
     failed = run(toy_recipe(dataset={"columns": {"text": "no_such_column"}}), by=by)
     assert failed.returncode == 1
     assert failed.stderr.count("no_such_column") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", BY)
+def test_ranks_stop_together_within_a_budget(by, toy_recipe, tmp_path):
+    folder = tmp_path / "metered"
+    folder.mkdir()
+    # The meter of the machine is rank 0's: 3 J for each batch that it trains on, and 1 J that it evaluates.
+    (folder / "sitecustomize.py").write_text("""
+import os
+if "RANK" in os.environ:
+    import itertools
+    from finetune.emissions import opening
+    from finetune.emissions.source import SyntheticSource
+    from finetune.evaluation.predict import Predictor
+    from finetune.training import loop
+    spent, load_batch, logits = [1.0], loop.load_batch, Predictor.logits
+    def counted_load(*arguments):
+        spent[0] += 3.0
+        return load_batch(*arguments)
+    def counted_logits(*arguments):
+        spent[0] += 1.0
+        return logits(*arguments)
+    loop.load_batch, Predictor.logits = counted_load, counted_logits
+    opening._codecarbon = lambda *arguments: SyntheticSource({"cpu": 1.0}, lambda: spent[0])
+""")
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "FINETUNE_TIMEOUT_S": "60",
+    }
+    recipe = toy_recipe(training={**RAGGED, "per_device_train_batch_size": 2, "num_train_epochs": 4,
+                                  "per_device_eval_batch_size": 2})  # fmt: skip
+    options = ("evaluation.baselines=[]", f"output_dir={tmp_path / 'whole'}")
+    whole = run(recipe, *options, by=by, **environment)
+    assert whole.returncode == 0, whole.stderr
+    record = read_run(only(tmp_path / "whole"))
+    assert record["training"]["steps"] == 64
+    assert [known["at_step"] for known in record["emissions"]["forecasts"]] == [7, 16, 32, 48]
+    options = (f"emissions.max_energy_kwh={record['emissions']['energy_kwh'] / 2}", f"output_dir={tmp_path / 'half'}")
+    half = run(recipe, *options, by=by, **environment)
+    assert half.returncode == 0, half.stderr
+    stopped = read_run(only(tmp_path / "half"))
+    assert stopped["status"] == "stopped"
+    assert stopped["status_reason"].startswith("energy budget of ")
+    assert 16 <= stopped["training"]["steps"] <= 32
+    assert stopped["timeline"][-1]["step"] == stopped["training"]["steps"]
+    assert stopped["emissions"]["energy_kwh"] <= record["emissions"]["energy_kwh"] / 2
+    assert stopped["main_metric"]["n"] == 16
