@@ -34,7 +34,7 @@ ROOMS = (
     ("runs", "emissions"),
     ("data", "models", "evaluation"),
     ("training",),
-    ("doctor", "predict"),
+    ("doctor", "estimate", "predict"),
     ("cli", "__main__"),
 )
 # Only this file may know a library.

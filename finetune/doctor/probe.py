@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from finetune.training.launch import module_process
 
 TIMEOUT_S = 180.0
 Section = dict[str, Any]
@@ -18,11 +19,8 @@ Section = dict[str, Any]
 
 def ask_probe(command: list[str] | None = None) -> Section:
     """Run the probe and return its sections `torch` and `meter`; one that failed is {"error": why}."""
-    environment = dict(os.environ)
-    # -P keeps a torch.py or random.py in the folder that doctor is called from out of the way.
-    paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    command = command or [sys.executable, "-P", "-m", "finetune.doctor.probe"]
+    own, environment = module_process("finetune.doctor.probe")
+    command = command or own
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False)
     except subprocess.TimeoutExpired:

@@ -258,3 +258,11 @@ def _some(names: list[str]) -> str:
     if not names:
         return "nothing"
     return ", ".join(sorted(names)[:6]) + (" …" if len(names) > 6 else "")
+
+
+def hub_references(recipe: Recipe) -> list[str]:
+    """Return which inputs of a loaded recipe lie on the hub (local ones are absolute paths by then)."""
+    named = [recipe.model.name_or_path, recipe.dataset.path or ""]
+    if recipe.dataset.path in BUILDERS:
+        named.pop()
+    return [name for name in named if name and not Path(name).is_absolute() and not is_package_path(name)]

@@ -24,13 +24,18 @@ def dry_run(options: RunOptions, num_processes: int = 1) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as directory:
         prepared = prepare(options.recipe, lambda name: nullcontext(), Path(directory), smoke=options.smoke)
-    training = options.recipe.training
+    return what_was_found(prepared, options.name, num_processes)
+
+
+def what_was_found(prepared: Prepared, name: str, num_processes: int = 1) -> dict[str, Any]:
+    """Return what is known of a run before its first step; raises FinetuneError when the disk has no room for it."""
+    training, output_dir = prepared.recipe.training, Path(prepared.recipe.output_dir)
     plan = make_plan(training, prepared.train_features, num_processes)
-    disk = disk_estimate(prepared, Path(options.recipe.output_dir))
+    disk = disk_estimate(prepared, output_dir)
     require_room(disk, training)
     length = min(prepared.encoded.length_max, prepared.max_length)
     return {
-        "name": options.name,
+        "name": name,
         "task": prepared.task.name,
         "model": model_section(prepared),
         "dataset": dataset_section(prepared),

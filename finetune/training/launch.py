@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
 import psutil
@@ -108,6 +109,14 @@ def _place(rank: int) -> dict[str, str]:
     return {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
+def module_process(module: str, *words: str) -> tuple[list[str], dict[str, str]]:
+    """Return command and environment of a process that runs one of our modules, whatever the working folder holds."""
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    # -P keeps a torch.py or random.py of the working folder out of the way.
+    return [sys.executable, "-P", "-m", module, *words], environment
+
+
 def _command(words: Sequence[str]) -> list[str]:
     # A folder named finetune, where the command was typed, must not be taken for the package.
     safe = [] if sys.path[0] in ("", os.getcwd()) else ["-P"]
@@ -122,11 +131,11 @@ def _start(
         env=environment,
         stdout=None if talks else subprocess.DEVNULL,
         stderr=error,
-        preexec_fn=_end_with_launcher(),
+        preexec_fn=end_with_launcher(),
     )
 
 
-def _end_with_launcher() -> Callable[[], object] | None:
+def end_with_launcher() -> Callable[[], object] | None:
     """Return what makes a process get SIGTERM when its launcher is killed: it saves its state and ends."""
     if sys.platform != "linux":
         return None

@@ -83,3 +83,20 @@ def memory_estimate(model: Any, optim: str, batch_size: int, length: int, mixed_
 def optimizer_bytes(trained: int, optim: str) -> int:
     """Return the bytes of the optimizer's states: two a trained parameter with Adam, next to none with the others."""
     return trained * {"sgd": 0, "adafactor": 0}.get(optim, _ADAM_STATES) * BYTES
+
+
+def peak_memory() -> dict[str, int | None]:
+    """Return the most memory that this process has had so far, and the most of its GPU, in bytes; None: not known."""
+    import sys
+
+    import torch
+
+    try:
+        import resource
+    except ImportError:  # Windows
+        ram = None
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        ram = peak if sys.platform == "darwin" else peak * 1024
+    gpu = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
+    return {"peak_ram_bytes": ram, "peak_gpu_bytes": gpu}

@@ -11,12 +11,11 @@ from typing import Any
 
 from finetune import ranks
 from finetune.console import say
-from finetune.data.files import BUILDERS
 from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
 from finetune.hub import go_offline_if_unreachable
-from finetune.package_paths import is_package_path
 from finetune.recipe.load import LoadedRecipe
+from finetune.recipe.paths import hub_references
 from finetune.recipe.schema import Recipe
 from finetune.runs.record import Run, run_to_json
 from finetune.runs.report import closing_panel
@@ -142,14 +141,6 @@ def _run(options: RunOptions, resumption: Resumption | None, num_processes: int 
         if num_processes:
             command += f" --num-processes {num_processes}"
         return Result(stopped_by=interrupted.signum, next_command=command if directory else None)
-
-
-def hub_references(recipe: Recipe) -> list[str]:
-    """Return which inputs of a loaded recipe lie on the hub (local ones are absolute paths by then)."""
-    named = [recipe.model.name_or_path, recipe.dataset.path or ""]
-    if recipe.dataset.path in BUILDERS:
-        named.pop()
-    return [name for name in named if name and not Path(name).is_absolute() and not is_package_path(name)]
 
 
 def within(recipe: Recipe, budget: Budget) -> Recipe:

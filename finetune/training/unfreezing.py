@@ -31,6 +31,11 @@ class Unfreezing:
         """Return how many groups learn in a step; steps count from 1."""
         return min(len(self.groups), 1 + (step - 1) // self.steps_each)
 
+    @property
+    def last_opening(self) -> int:
+        """Return the number of steps after which all groups learn."""
+        return (len(self.groups) - 1) * self.steps_each
+
     def before(self, step: int) -> None:
         """Let the parameters of this step learn, and those of later steps not.
 
