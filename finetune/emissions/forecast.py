@@ -19,6 +19,7 @@ INFERENCE_SECONDS = 30.0
 """The cost of an answer is measured over so many passes of the reported split, or so long if that is shorter."""
 
 _TRIMMED = 0.1  # of the units, at either end of the blocks in the order of their cost
+_FEWEST_TRIMMED = 3
 _LEAST_SPREAD = 0.15
 _SPREAD_OF_ONE = 0.3
 # Assumptions for work of which none has been seen: a step is a forward and a backward pass of twice its cost.
@@ -89,7 +90,7 @@ class Forecast:
 def rate_of(blocks: Sequence[Block]) -> Rate | None:
     """Return the cost of a unit as ΣJ / Σunits over the blocks without the cheapest and the dearest tenth.
 
-    The range is the spread of all blocks, wider when they are few, and never less than 15 % to either side. None
+    The range is the spread of these blocks, wider when they are few, and never less than 15 % to either side. None
     where no energy was seen: a counter that has not moved yet does not say that work is free.
     """
     known = sorted((block for block in blocks if block.units > 0), key=lambda block: block.joules / block.units)
@@ -101,24 +102,28 @@ def rate_of(blocks: Sequence[Block]) -> Rate | None:
     units = math.fsum(block.units for block in kept)
     joules = math.fsum(block.joules for block in kept) / units
     seconds = math.fsum(block.seconds for block in kept) / units
-    spread = _spread(known)
+    spread = _spread(kept)
     return Rate(joules, joules * max(0.0, 1 - spread), joules * (1 + spread), seconds)
 
 
-def at_least(rate: Rate, blocks: Iterable[Block]) -> Rate:
-    """Return the rate, made dearer where one of the blocks was."""
-    found = [rate_of([block]) for block in blocks]
-    return max([rate, *(other for other in found if other is not None)], key=lambda known: known.joules)
+def at_least(rate: Rate, blocks: Sequence[Block]) -> Rate:
+    """Return the rate, or that of some blocks where it is dearer."""
+    other = rate_of(blocks)
+    return rate if other is None or other.joules <= rate.joules else other
 
 
 def _trimmed(ordered: Sequence[Block]) -> Sequence[Block]:
-    """Leave out the blocks that lie whole in the first or last tenth of the units."""
+    """Leave out the blocks that lie whole in the first or last tenth of the units; of three or more, one at each end.
+
+    A machine that slept makes one block of any cost.
+    """
     cut = _TRIMMED * math.fsum(block.units for block in ordered)
-    first, last = 0, len(ordered)
-    left = right = 0.0
-    while (left := left + ordered[first].units) <= cut:
+    first, last = (1, len(ordered) - 1) if len(ordered) >= _FEWEST_TRIMMED else (0, len(ordered))
+    left = math.fsum(block.units for block in ordered[:first])
+    right = math.fsum(block.units for block in ordered[last:])
+    while first + 1 < last and (left := left + ordered[first].units) <= cut:
         first += 1
-    while (right := right + ordered[last - 1].units) <= cut:
+    while first + 1 < last and (right := right + ordered[last - 1].units) <= cut:
         last -= 1
     return ordered[first:last]
 

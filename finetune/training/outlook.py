@@ -48,6 +48,7 @@ FORECAST_SHARES = (0.1, 0.25, 0.5, 0.75)
 _LOOK_SHARE = 0.01  # a look each hundredth of the time so far …
 _LONGEST_S = 60.0  # … but one a minute
 _COST_SHARE = 1e-3  # and looking takes less than a thousandth of the time
+_LATEST = 3  # blocks; the one in the middle counts
 _PROBE_SECONDS = 2.0
 _NOTHING = Block(0.0, 0.0, 0.0)
 
@@ -173,14 +174,12 @@ class Outlook:
     def _account(self, progress: Progress, rates: Mapping[str, Rate], step: int) -> Account:
         """Return the account for going on up to a step, one of whose steps may be the largest of all.
 
-        Costs are the dearest that each kind of work has lately been; when training has just become dearer, so has the
-        rest.
+        When training has become dearer lately, so has the rest; final scores cost what the first ones did.
         """
-        latest = {kind: _blocks(progress, kind)[-1:] for kind in KINDS}
-        latest["evaluate"] = [*latest["evaluate"], self.evaluated_before]
-        dearer = at_least(rates["train"], latest["train"]).joules / rates["train"].joules
-        cautious = {kind: at_least(rates[kind], latest[kind]).times((dearer,) * 3) for kind in KINDS}
-        cautious["train"] = rates["train"].times((dearer,) * 3)
+        latest = at_least(rates["train"], _blocks(progress, "train")[-_LATEST:])
+        dearer = latest.joules / rates["train"].joules
+        known = {**rates, "evaluate": at_least(rates["evaluate"], [self.evaluated_before])}
+        cautious = {kind: rate.times((dearer,) * 3) for kind, rate in known.items()}
         mean, work = self.workload.step_tokens(progress), self.workload.until(progress, step)
         tokens = max(work.train, mean * (step - progress.step)) + max(0.0, self._largest_step - mean)
         left = replace(work, train=tokens), self.workload.stop()

@@ -44,8 +44,14 @@ def test_a_rate_of_one_block_is_wide_and_of_many_alike_narrow():
     one, many = rate_of([Block(10, 20, 1)]), rate_of([Block(10, 20, 1)] * 20)
     assert (one.low, one.high) == pytest.approx((1.4, 2.6))
     assert (many.low, many.high) == pytest.approx((1.7, 2.3))
-    noisy = rate_of([Block(10, 10, 1), Block(10, 30, 1)] * 10)
-    assert (noisy.high - noisy.joules) / noisy.joules == pytest.approx(0.5 * (1 + 2 / 20))
+    noisy = rate_of([Block(10, 10, 1), Block(10, 30, 1)] * 10)  # of which eight are kept of each
+    assert (noisy.high - noisy.joules) / noisy.joules == pytest.approx(0.5 * (1 + 2 / 16))
+
+
+def test_a_rate_does_not_see_that_the_machine_slept():
+    slept = rate_of([Block(100, 200, 2), Block(100, 5000, 200), Block(100, 210, 2), Block(100, 190, 2)])
+    assert slept.joules == pytest.approx(2.05)
+    assert slept.high < 3.2
 
 
 @given(blocks, st.floats(0.01, 100))
