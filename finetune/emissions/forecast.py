@@ -24,7 +24,7 @@ _LEAST_SPREAD = 0.15
 _SPREAD_OF_ONE = 0.3
 # Assumptions for work of which none has been seen: a step is a forward and a backward pass of twice its cost.
 _FORWARDS_A_STEP = (2.0, 3.0, 4.0)
-_BYTES_PER_S = 100e6
+BYTES_PER_S = 100e6
 _JOULES_PER_KWH = 3.6e6
 
 
@@ -35,6 +35,9 @@ class Block:
     units: float
     joules: float
     seconds: float
+
+    def __add__(self, other: Block) -> Block:
+        return Block(self.units + other.units, self.joules + other.joules, self.seconds + other.seconds)
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,23 @@ def _spread(blocks: Sequence[Block]) -> float:
     return max(_LEAST_SPREAD, math.sqrt(variance) / mean * (1 + 2 / len(blocks)))
 
 
-def complete_rates(found: Mapping[str, Rate | None]) -> dict[str, Rate] | None:
+def forward_rate(first_pass: Rate | None, train: Rate | None) -> Rate | None:
+    """Return the cost of evaluating a token, as long as only the first pass of the untrained model was seen, if that.
+
+    In a short first pass the model warms up: where it is dearer than a third of training, of whose three passes the
+    forward one is the first, that is expected, and what was seen is the high end.
+    """
+    if first_pass is None or train is None or first_pass.joules <= train.joules / 3:
+        return first_pass
+    return Rate(train.joules / 3, train.low / 4, first_pass.high, train.seconds / 3)
+
+
+def complete_rates(found: Mapping[str, Rate | None], bytes_per_s: float = BYTES_PER_S) -> dict[str, Rate] | None:
     """Return a rate for every kind of work; what has not been seen yet is inferred from what has.
 
     Evaluating a token is taken to cost what training on one does (about three times too much: the low end allows for
-    it), training three evaluations, and saving the time of a disk of 100 MB/s at the power so far. None where neither
-    training nor evaluation has been seen.
+    it), training three evaluations, and saving the time that a disk of `bytes_per_s` takes at the power so far. None
+    where neither training nor evaluation has been seen.
     """
     train, evaluate = found.get("train"), found.get("evaluate")
     if train is None and evaluate is None:
@@ -153,8 +167,8 @@ def complete_rates(found: Mapping[str, Rate | None]) -> dict[str, Rate] | None:
     train = train or evaluate.times(_FORWARDS_A_STEP, _FORWARDS_A_STEP[1])  # type: ignore[union-attr]
     evaluate = evaluate or train.times((1 / _FORWARDS_A_STEP[2], 1.0, 1.0))
     watts = train.joules / train.seconds if train.seconds > 0 else 0.0
-    joules = watts / _BYTES_PER_S
-    save = found.get("save") or Rate(joules, joules / 10, joules * 3, 1 / _BYTES_PER_S)
+    joules = watts / bytes_per_s
+    save = found.get("save") or Rate(joules, joules / 10, joules * 3, 1 / bytes_per_s)
     return {"train": train, "evaluate": evaluate, "save": save}
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
+import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +22,9 @@ from finetune.training.plan import Plan
 if TYPE_CHECKING:
     from finetune.recipe.schema import Training
     from finetune.training.prepare import Prepared
+
+
+_PROBE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -108,3 +115,21 @@ def _size_of(folder: Path) -> int:
     # Weights with two names lie on the disk once.
     found = [path.lstat() for path in folder.rglob("*") if path.is_file()]
     return sum({(status.st_dev, status.st_ino): status.st_size for status in found}.values())
+
+
+def write_speed(directory: Path) -> float | None:
+    """Return the bytes a second at which files are written, forced to the disk and checksummed, as checkpoints are.
+
+    None where nothing can be written: whoever saves will say why.
+    """
+    content = os.urandom(_PROBE_BYTES)
+    began = time.perf_counter()
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return None
+    zlib.crc32(content)
+    return _PROBE_BYTES / (time.perf_counter() - began)

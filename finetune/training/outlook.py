@@ -17,6 +17,7 @@ from finetune import ranks
 from finetune.console import say
 from finetune.emissions.budget import Account, Budget, Shortage, shortage
 from finetune.emissions.forecast import (
+    BYTES_PER_S,
     KEPT_BLOCKS,
     KINDS,
     SHORTEST_BLOCK_S,
@@ -29,12 +30,14 @@ from finetune.emissions.forecast import (
     complete_rates,
     cost_kwh,
     forecast,
+    forward_rate,
     inference_tokens,
     rate_of,
 )
 from finetune.emissions.meter import Reading
 from finetune.errors import FinetuneError
 from finetune.runs.formats import energy, grams, significant
+from finetune.training.disk import write_speed
 from finetune.training.measure import measured_passes, reported_split
 from finetune.training.workload import Workload, workload_of
 
@@ -48,6 +51,7 @@ FORECAST_SHARES = (0.1, 0.25, 0.5, 0.75)
 _LOOK_SHARE = 0.01  # a look each hundredth of the time so far …
 _LONGEST_S = 60.0  # … but one a minute
 _COST_SHARE = 1e-3  # and looking takes less than a thousandth of the time
+_WARM_UP_PART, _LONGEST_WARM_UP = 20, 20  # a twentieth of the steps, at most twenty
 _LATEST = 3  # blocks; the one in the middle counts
 _PROBE_SECONDS = 2.0
 _NOTHING = Block(0.0, 0.0, 0.0)
@@ -64,13 +68,15 @@ class Outlook:
     workload: Workload
     budget: Budget
     evaluated_before: Block  # the untrained model's evaluation, or a probe
+    warm_at: int = 1  # the step up to which this life warms up
+    bytes_per_s: float = BYTES_PER_S  # of the disk, as long as nothing was saved
     account: Account | None = None
     next_look: int = 0
     words: str = ""
     _reading: Reading = field(default_factory=lambda: Reading(None, None, 0.0))
     _work: Work = field(default_factory=Work)
     _open: Block = _NOTHING
-    _warm_up: Block | None = None
+    _warm_up: Block = _NOTHING
     _largest_step: float = 0.0
     _tokens: int = 0
     _look_s: float = math.inf
@@ -93,7 +99,8 @@ class Outlook:
         """Look at the meter where that is due, and make the forecasts of the record; all ranks come here each step."""
         self._largest_step = max(self._largest_step, progress.padded_tokens_seen - self._tokens)
         self._tokens = progress.padded_tokens_seen
-        if progress.step >= self.next_look or progress.step in forecast_steps(self.workload.plan.total_steps):
+        fixed = {self.warm_at, *forecast_steps(self.workload.plan.total_steps)}
+        if progress.step >= self.next_look or progress.step in fixed:
             began = time.perf_counter()
             self.session.machines.share_energy(self.session.meter)
             self.next_look, self.account = ranks.on_main(lambda: self._look(progress, began))
@@ -154,11 +161,10 @@ class Outlook:
         self._reading, self._work = reading, work
 
     def _take_in_steps(self, progress: Progress, block: Block) -> None:
-        if self._warm_up is None:  # buffers are allocated, kernels chosen
-            self._warm_up = block
+        if progress.step <= self.warm_at:  # buffers are allocated, kernels made for each length of text
+            self._warm_up += block
             return
-        was = self._open
-        self._open = Block(was.units + block.units, was.joules + block.joules, was.seconds + block.seconds)
+        self._open += block
         if self._open.seconds >= SHORTEST_BLOCK_S:
             _keep(progress, "train", self._open)
             self._open = _NOTHING
@@ -166,10 +172,10 @@ class Outlook:
     def _rates(self, progress: Progress) -> dict[str, Rate] | None:
         """Return what the work costs; for want of a block what was seen is the block begun, or the first steps."""
         found = {kind: rate_of(_blocks(progress, kind)) for kind in KINDS}
-        first = [block for block in (self._open, self._warm_up) if block is not None and block.units > 0][:1]
+        first = [block for block in (self._open, self._warm_up) if block.units > 0][:1]
         found["train"] = found["train"] or rate_of(first)
-        found["evaluate"] = found["evaluate"] or rate_of([self.evaluated_before])
-        return complete_rates(found)
+        found["evaluate"] = found["evaluate"] or forward_rate(rate_of([self.evaluated_before]), found["train"])
+        return complete_rates(found, self.bytes_per_s)
 
     def _account(self, progress: Progress, rates: Mapping[str, Rate], step: int) -> Account:
         """Return the account for going on up to a step, one of whose steps may be the largest of all.
@@ -207,6 +213,11 @@ class Outlook:
             self.session.write()
 
 
+def warm_up_steps(total_steps: int) -> int:
+    """Return how many steps of a life are taken to cost more than those that follow."""
+    return min(max(1, total_steps // _WARM_UP_PART), _LONGEST_WARM_UP)
+
+
 def begin_outlook(prepared: Prepared, progress: Progress, session: Session) -> Outlook:
     """Return the outlook of a run before its first step, or before the first one after a resume.
 
@@ -218,7 +229,10 @@ def begin_outlook(prepared: Prepared, progress: Progress, session: Session) -> O
     session.machines.share_energy(session.meter)
     ranks.on_main(lambda: _require_measurement(limits, session))
     workload = workload_of(prepared, session.directory)
-    outlook = Outlook(session, workload, budget, _evaluated_before(prepared, progress, session, workload))
+    evaluated_before = _evaluated_before(prepared, progress, session, workload)
+    warm_at = progress.step + warm_up_steps(prepared.plan.total_steps)
+    bytes_per_s = ranks.on_main(lambda: write_speed(session.directory)) or BYTES_PER_S
+    outlook = Outlook(session, workload, budget, evaluated_before, warm_at, bytes_per_s)
     outlook.account = ranks.on_main(lambda: outlook.start(progress))
     return outlook
 

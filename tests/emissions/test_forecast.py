@@ -17,6 +17,7 @@ from finetune.emissions.forecast import (
     complete_rates,
     cost_kwh,
     forecast,
+    forward_rate,
     inference_tokens,
     rate_of,
 )
@@ -66,12 +67,23 @@ def test_a_rate_scales_with_the_energy_and_lies_within_its_range(found, factor):
     assert rate.joules <= max(ratios) * (1 + 1e-9)
 
 
+def test_first_pass_that_warms_up_is_no_measure_of_the_next():
+    train, cold, warm = (Rate(joules, joules * 0.9, joules * 1.1, joules / 10) for joules in (3.0, 2.5, 0.8))
+    expected = forward_rate(cold, train)
+    assert (expected.joules, expected.high, expected.seconds) == pytest.approx((1.0, 2.75, 0.1))
+    assert forward_rate(warm, train) == warm
+    assert forward_rate(cold, None) == cold
+    assert forward_rate(None, train) is None
+
+
 def test_what_was_not_seen_is_inferred():
     seen = Rate(3.0, 2.7, 3.3, 0.1)
     rates = complete_rates({"train": seen, "evaluate": None, "save": None})
     assert (rates["evaluate"].joules, rates["evaluate"].seconds) == (3.0, 0.1)  # never too little
     assert rates["evaluate"].low < 1.0 < rates["evaluate"].joules  # a forward pass alone is about a third
     assert rates["save"].joules * 100e6 == pytest.approx(30.0)  # a second of a disk of 100 MB/s at 30 W
+    quick = complete_rates({"train": seen}, bytes_per_s=1e9)["save"]
+    assert (quick.joules * 1e9, quick.seconds * 1e9) == pytest.approx((30.0, 1.0))
     from_evaluation = complete_rates({"evaluate": seen})
     assert from_evaluation["train"].joules == pytest.approx(9.0)
     assert from_evaluation["train"].seconds == pytest.approx(0.3)

@@ -328,3 +328,10 @@ def test_full_disk_anywhere_loses_nothing(toy_recipe, finetune, small_disk, tmp_
         unmount(place)
     assert code == 0
     assert len(set(failed_in)) >= 4, failed_in
+
+
+def test_speed_of_a_disk_is_measured_and_leaves_nothing(tmp_path):
+    speed = disk.write_speed(tmp_path)
+    assert 1e5 < speed < 1e12
+    assert list(tmp_path.iterdir()) == []
+    assert disk.write_speed(tmp_path / "not there") is None
