@@ -31,7 +31,7 @@ SCHEDULERS_NOT_AVAILABLE = (
     "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy",
 )  # fmt: skip
 TASKS_NOT_AVAILABLE = (
-    "token-classification", "question-answering", "multiple-choice", "fill-mask", "text-generation",
+    "question-answering", "multiple-choice", "fill-mask", "text-generation",
     "text2text-generation", "summarization", "translation",
 )  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
