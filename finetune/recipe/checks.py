@@ -190,6 +190,9 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
 
 def _streaming(recipe: Recipe) -> Iterator[Finding]:
     data = recipe.dataset
+    if recipe.preprocessing.return_overflowing_tokens:
+        key = ("preprocessing", "return_overflowing_tokens")
+        yield Finding(key, "how many windows a stream has is not known beforehand; leave it out", (STREAMING,))
     if data.max_train_samples is not None:
         key = ("dataset", "max_train_samples")
         yield Finding(key, "a stream has no sample drawn beforehand; use training.max_steps", (STREAMING,))

@@ -86,7 +86,7 @@ class Dataset(Section):
     path: Text | None = Field(
         default=None,
         description=(
-            "A hub id, a file (csv, tsv, json, jsonl, parquet, arrow, txt) or folder relative to "
+            "A hub id, a file (csv, tsv, json, jsonl, parquet, arrow, conll, txt) or folder relative to "
             "the recipe, or package:<python package>/<folder inside it>. With data_files it may be left "
             "out or name the format (json, csv …)."
         ),

@@ -201,6 +201,32 @@ def test_predict_of_texts_equals_the_pipeline(toy_recipe, tagged_data, tmp_path,
             assert entity["word"] == text[entity["start"] : entity["end"]]
 
 
+def test_run_streams_its_rows_to_the_same_weights(toy_recipe, tagged_data, tmp_path, capsys):
+    from safetensors.torch import load_file
+
+    for streaming in (False, True):
+        dataset = {"path": str(tagged_data), "streaming": streaming}
+        recipe = toy_recipe(task="token-classification", dataset=dataset, training={"max_steps": 5})
+        assert main(["run", str(recipe), f"name={'streamed' if streaming else 'whole'}"]) == 0, capsys.readouterr().err
+    weights = [load_file(path) for path in sorted((tmp_path / "runs").glob("*/model/model.safetensors"))]
+    assert len(weights) == 2
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
+
+
+def test_run_in_windows_answers_every_token(toy_recipe, tagged_data, tmp_path, capsys):
+    recipe = toy_recipe(
+        task="token-classification", dataset={"path": str(tagged_data)}, training={"max_steps": 3},
+        preprocessing={"max_length": 7, "doc_stride": 2, "return_overflowing_tokens": True},
+    )  # fmt: skip
+    assert main(["run", str(recipe)]) == 0, capsys.readouterr().err
+    directory, run = run_of(tmp_path, capsys)
+    lines = [json.loads(row) for row in (directory / "predictions-test.jsonl").read_text().splitlines()]
+    assert [len(row["prediction"]) for row in lines] == [len(row["reference"]) for row in lines]
+    assert all(None not in row["prediction"] for row in lines)
+    assert run["metrics"]["test"]["f1"]["n"] == len(lines) == 16
+    assert run["dataset"]["truncated_fraction"] > 0.5
+
+
 def test_run_on_texts_with_spans(toy_recipe, tagged_data, tmp_path, capsys):
     folder = tmp_path / "spans"
     folder.mkdir()
