@@ -26,6 +26,7 @@ from finetune.evaluation.predict_file import (
     open_finished,
     parse_columns,
     read_inputs,
+    roles_in,
 )
 from finetune.recipe.lookup import look_up
 from finetune.runs.record import find_run, read_run
@@ -71,7 +72,7 @@ def _answer_all(request: Request) -> None:
     predictor, where = _predictor(finished, request.batch_size)
     began, done, unanswered = time.perf_counter(), 0, _Unanswered()
     with _open_output(request.output) as output, _progress(source.total, output) as advance:
-        write = _writer(format, output, finished.roles)
+        write = _writer(format, output, roles_in(source, finished, columns))
         for batch in read_inputs(source, finished, columns, predictor.batch_size):
             for note in batch.notes:
                 say(f"note: {note}")
@@ -184,13 +185,18 @@ def json_line(answer: Answer, roles: Sequence[str]) -> dict[str, Any]:
 
 
 def csv_cells(answer: Answer, roles: Sequence[str]) -> list[Any]:
-    """Return one row of the csv; several labels, and their probabilities, are joined by "|"."""
+    """Return one row of the csv; several labels, and their probabilities, are joined by "|", all else is JSON."""
     said: Mapping[str, Any] = answer.said or {"prediction": None}
     prediction, probability = said["prediction"], said.get("probability")
-    if isinstance(prediction, list):
+    if isinstance(prediction, list) and "probabilities" in said:
         probability = "|".join(str(said["probabilities"][label]) for label in prediction)
         prediction = "|".join(prediction)
-    return [answer.row, *(answer.texts.get(role) for role in roles), prediction, probability]
+    inputs = (answer.texts.get(role) for role in roles)
+    return [answer.row, *map(_cell, inputs), _cell(prediction), probability]
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 class _Unanswered:

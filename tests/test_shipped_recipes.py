@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.hub.content import EMOTIONS, SLURS, TOPICS, repository
+from tests.hub.content import EMOTIONS, ENTITIES, SLURS, TOPICS, repository
 from tests.hub.sessions import Answer, closed_address, run_commands
 from tests.hub.stand_in import Repository, serve
 
@@ -19,11 +19,12 @@ INTENTS = [
     "account_access", "change_or_cancel_order", "damaged_or_wrong_item", "delivery_status", "payment_problem",
     "product_question", "return_or_refund", "warranty_or_repair",
 ]  # fmt: skip
-FAST = {"sst2-distilbert", "go-emotions-roberta"}
+FAST = {"sst2-distilbert", "go-emotions-roberta", "conll2003-distilbert"}
 
 # recipe: its labels in the order of their ids, and the splits that are scored
 EXPECTED = {
     "ag-news-bart": (TOPICS, ["validation", "test"]),
+    "conll2003-distilbert": (ENTITIES, ["validation", "test"]),
     "go-emotions-roberta": (EMOTIONS, ["validation", "test"]),
     "imdb-gpt2": (["neg", "pos"], ["validation", "test"]),
     "mrpc-bert": (["not_equivalent", "equivalent"], ["validation", "test"]),

@@ -196,3 +196,19 @@ def make_checkpoint(family: str, folder: Path, dropout: float = 0.0) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def toy_tagged_rows() -> list[dict[str, list[str]]]:
+    """Return the toy texts as tokens with BIO tags: a good word is a joy, a bad one and the word before it a gloom."""
+    rows = []
+    for row in toy_rows():
+        tokens = row["text"].split()
+        tags = ["O"] * len(tokens)
+        for place, token in enumerate(tokens):
+            if token in GOOD:
+                tags[place] = "B-joy"
+            elif token in BAD:
+                tags[place] = "I-gloom" if place else "B-gloom"
+                tags[place - 1 : place] = ["B-gloom"] if place else []
+        rows.append({"tokens": tokens, "tags": tags})
+    return rows

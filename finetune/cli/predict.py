@@ -11,7 +11,7 @@ def predict(
     file: Annotated[
         str,
         typer.Argument(
-            help="csv, tsv, json, jsonl, parquet, arrow or txt; - reads a pipe: one text, or one JSON object, a line."
+            help="csv, tsv, json, jsonl, parquet, arrow, conll or txt; - is a pipe: a text, or a JSON object, a line."
         ),
     ] = "-",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.")] = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.data.arrow_files import read_arrow, read_parquet
+from finetune.data.conll_files import read_conll
 from finetune.data.delimited import read_delimited
 from finetune.data.json_files import read_json, read_jsonl
 from finetune.data.raw import CHUNK_ROWS, LINE, Part, RawSplit, part_with_lines
@@ -26,10 +27,25 @@ if TYPE_CHECKING:
 
 Reader = Callable[[Path, str | None], Part]
 
-FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "txt")
-_ENDINGS = {name: name for name in FORMATS} | {"ndjson": "jsonl", "tab": "tsv", "text": "txt", "feather": "arrow"}
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "txt")
+_ENDINGS = {name: name for name in FORMATS} | {
+    "ndjson": "jsonl",
+    "tab": "tsv",
+    "text": "txt",
+    "feather": "arrow",
+    "conllu": "conll",
+    "iob": "conll",
+}
 # Names under which load_dataset knows the formats, where they differ from ours.
-BUILDERS = {"csv": "csv", "tsv": "tsv", "json": "json", "jsonl": "jsonl", "parquet": "parquet", "arrow": "arrow"} | {
+BUILDERS = {
+    "csv": "csv",
+    "tsv": "tsv",
+    "json": "json",
+    "jsonl": "jsonl",
+    "parquet": "parquet",
+    "arrow": "arrow",
+    "conll": "conll",
+} | {
     "text": "txt",
     "txt": "txt",
 }
@@ -92,6 +108,8 @@ def read_file(path: Path, format: str | None = None) -> Part:
             return read_parquet(path)
         case "arrow":
             return read_arrow(path)
+        case "conll":
+            return read_conll(path)
         case _:
             return read_lines(path)
 

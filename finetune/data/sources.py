@@ -164,8 +164,6 @@ def _find_source(settings: Any) -> Source:
     reader = open_streamed if settings.streaming else read_file
     if path is None:
         return Source(read_data_files(data_files, None, None, reader))
-    if data_files is not None and path == "conll":
-        raise FinetuneError("dataset.path: conll files hold labelled words, not labelled texts", "Use jsonl or csv.")
     if data_files is not None and path in BUILDERS:
         return Source(read_data_files(data_files, None, BUILDERS[path], reader))
     place = resolve_package_path(path) if is_package_path(path) else Path(path).expanduser()

@@ -173,7 +173,8 @@ def look_through(split: RawSplit, columns: ColumnMap, task: Task, forced: str, l
         for batch in texts(split, columns, task, dropped, limit):
             for role, digest in digests.items():
                 digest.add(batch.column(role))
-            yield batch.select([name for name in batch.schema.names if name not in digests])
+            # Targets that belong to tokens are checked against them.
+            yield batch if task.encodes_target else batch.select([n for n in batch.schema.names if n not in digests])
 
     table = _one_type(split, spool(labels_alone()))
     notes = [*dropped.notes, *dropped_notes(split, dropped)]

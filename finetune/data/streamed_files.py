@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def open_streamed(path: Path, format: str | None = None) -> Part:
     """Open a file to be streamed. `format` is as of `read_file`. Raises FinetuneError with file and line.
 
-    What lies in the file as Arrow is mapped; a json file that is one list is read whole.
+    What lies in the file as Arrow is mapped; a json file that is one list, and a conll file, is read whole.
     """
     chosen = format or known_format(path)
-    if not os.path.isfile(path) or path.stat().st_size == 0 or chosen in ("arrow", "json"):
+    if not os.path.isfile(path) or path.stat().st_size == 0 or chosen in ("arrow", "json", "conll"):
         return read_file(path, chosen)
     if chosen == "parquet":
         part = read_parquet(path)

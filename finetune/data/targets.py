@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from finetune.data.cleaning import label_column
 from finetune.data.kinds import KINDS
 from finetune.data.labels import encode_labels, make_reader
+from finetune.data.tags import read_spans, read_tags
 from finetune.errors import FinetuneError
 from finetune.tasks import LabelScheme
 
@@ -45,6 +46,8 @@ def read_target(task: Task, split: RawSplit, table: pyarrow.Table, columns: Colu
         case "label":
             reader = make_reader(split, table, source, forced)
             return Target(reader.scheme, lambda split, table: encode_labels(reader, split, table))
+        case "tags" | "spans" as kind:
+            return Target(*(read_tags if kind == "tags" else read_spans)(split, table, str(source)))
         case kind:
             return _as_it_is(task, split, table, str(source), kind)
 

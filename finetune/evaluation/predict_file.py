@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.batching import evaluation_batches
+from finetune.data.columns import choose_form
 from finetune.data.encoding import FULL_LENGTH, SOURCE, encode_rows
-from finetune.data.rows import PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows
+from finetune.data.rows import PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows, without_target
 from finetune.errors import FinetuneError
 from finetune.evaluation.answers import Answers
 from finetune.evaluation.predict import task_context, whole_answer
@@ -150,14 +151,25 @@ def parse_columns(words: Iterable[str], finished: Finished) -> dict[str, str]:
             raise FinetuneError(
                 f"--column {word}: expected role=name", f"For example --column {finished.roles[0]}=body"
             )
-        if role not in finished.roles:
-            near = did_you_mean(role, finished.roles)
+        roles = [column.role for column in finished.task.all_inputs]
+        if role not in roles:
+            near = did_you_mean(role, roles)
             raise FinetuneError(
-                f"--column {word}: the model has no input {role!r}; it has {join_words(finished.roles, 'and')}",
+                f"--column {word}: the model has no input {role!r}; it has {join_words(roles, 'and')}",
                 f"Did you mean {near}={name}?" if near else f"For example --column {finished.roles[0]}={name}",
             )
         columns[role] = name
     return columns
+
+
+def roles_in(source: RowSource, finished: Finished, given: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the roles of the inputs in the form in which a source has them."""
+    form = choose_form(source.split, without_target(finished.task), _known_columns(source, finished) | dict(given))
+    return tuple(column.role for column in form.columns)
+
+
+def _known_columns(source: RowSource, finished: Finished) -> dict[str, str]:
+    return {role: name for role, name in finished.columns.items() if name in source.columns}
 
 
 def read_inputs(
@@ -168,9 +180,9 @@ def read_inputs(
     A column is found by what `given` says, else by its name in the run's own data, else by the usual names.
     Raises FinetuneError, in the words of the command line.
     """
-    known = {role: name for role, name in finished.columns.items() if name in source.columns}
+    columns = _known_columns(source, finished) | dict(given)
     try:
-        yield from read_rows(source, finished.task, known | dict(given), max(batch_size, PIPE_BATCH_ROWS))
+        yield from read_rows(source, finished.task, columns, max(batch_size, PIPE_BATCH_ROWS))
     except FinetuneError as error:
         if "dataset.columns" not in f"{error.message} {error.hint}":
             raise

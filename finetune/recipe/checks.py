@@ -31,7 +31,7 @@ SCHEDULERS_NOT_AVAILABLE = (
     "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy",
 )  # fmt: skip
 TASKS_NOT_AVAILABLE = (
-    "token-classification", "question-answering", "multiple-choice", "fill-mask", "text-generation",
+    "question-answering", "multiple-choice", "fill-mask", "text-generation",
     "text2text-generation", "summarization", "translation",
 )  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
@@ -190,6 +190,9 @@ def _data(recipe: Recipe) -> Iterator[Finding]:
 
 def _streaming(recipe: Recipe) -> Iterator[Finding]:
     data = recipe.dataset
+    if recipe.preprocessing.return_overflowing_tokens:
+        key = ("preprocessing", "return_overflowing_tokens")
+        yield Finding(key, "how many windows a stream has is not known beforehand; leave it out", (STREAMING,))
     if data.max_train_samples is not None:
         key = ("dataset", "max_train_samples")
         yield Finding(key, "a stream has no sample drawn beforehand; use training.max_steps", (STREAMING,))

@@ -24,6 +24,8 @@ DATA_ENDINGS = (
     ".parquet",
     ".arrow",
     ".conll",
+    ".conllu",
+    ".iob",
     ".txt",
     ".gz",
     ".zip",

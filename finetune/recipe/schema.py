@@ -86,7 +86,7 @@ class Dataset(Section):
     path: Text | None = Field(
         default=None,
         description=(
-            "A hub id, a file (csv, tsv, json, jsonl, parquet, arrow, txt) or folder relative to "
+            "A hub id, a file (csv, tsv, json, jsonl, parquet, arrow, conll, txt) or folder relative to "
             "the recipe, or package:<python package>/<folder inside it>. With data_files it may be left "
             "out or name the format (json, csv …)."
         ),
@@ -149,9 +149,20 @@ class Preprocessing(Section):
         ),
     )
     truncation: bool = Field(default=True, description="Cut longer inputs at max_length; false refuses them.")
+    return_overflowing_tokens: bool = Field(
+        default=False,
+        description=(
+            "Cut longer inputs into windows that overlap by doc_stride tokens, instead of losing what comes after "
+            "max_length (token classification)."
+        ),
+    )
+    label_all_tokens: bool = Field(
+        default=False,
+        description="Train on every sub-word of a tagged word, not only on its first (token classification).",
+    )
     doc_stride: Annotated[WholeNumber, Field(ge=0)] = Field(
         default=128,
-        description="Overlap, in tokens, of the windows into which long documents are cut (question answering).",
+        description="Overlap, in tokens, of the windows into which long inputs are cut.",
     )
     packing: bool = Field(default=False, description="Join short texts into full windows (language modelling).")
     num_proc: Count | None = Field(

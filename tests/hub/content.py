@@ -22,11 +22,13 @@ EMOTIONS = [
     "surprise", "neutral",
 ]  # fmt: skip
 TOPICS = ["World", "Sports", "Business", "Sci/Tech"]
+ENTITIES = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"]
 SLURS = ["homophobia", "insult", "misogyny", "obscene", "racism", "xenophobia"]
 
 # hub id: (family, longest input of the real checkpoint in tokens)
 CHECKPOINTS = {
     "distilbert/distilbert-base-uncased": ("distilbert", 512),
+    "distilbert/distilbert-base-cased": ("distilbert", 512),
     "google-bert/bert-base-cased": ("bert", 512),
     "sentence-transformers/all-MiniLM-L6-v2": ("bert", 512),
     "distilbert/distilbert-base-multilingual-cased": ("distilbert", 512),
@@ -213,7 +215,32 @@ def toxic_tweets() -> Repository:
     )
 
 
+def conll2003() -> Repository:
+    """CoNLL-2003: tokens with parts of speech, phrases and entities."""
+    from datasets import ClassLabel, Features, List, Value
+
+    def rows(count: int, start: int) -> list[dict[str, Any]]:
+        made = []
+        for number, (text, kind) in enumerate(_sentences(count, start), start):
+            tokens = text.split()
+            tags = [1 if token in tiny.GOOD else 5 if token in tiny.BAD else 0 for token in tokens]
+            plain = [int(kind)] * len(tokens)
+            made.append({"id": str(number), "tokens": tokens, "pos_tags": plain, "chunk_tags": plain, "ner_tags": tags})
+        return made
+
+    plain = List(ClassLabel(names=["NN", "VB"]))
+    features = Features(
+        {
+            "id": Value("string"), "tokens": List(Value("string")), "pos_tags": plain, "chunk_tags": plain,
+            "ner_tags": List(ClassLabel(names=ENTITIES)),
+        }
+    )  # fmt: skip
+    splits = {"train": rows(48, 0), "validation": rows(12, 100), "test": rows(12, 200)}
+    return parquet_dataset("tomaarsen/conll2003", {"conll2003": Configuration("conll2003", features, splits)})
+
+
 DATASETS = {
+    "tomaarsen/conll2003": conll2003,
     "nyu-mll/glue": glue,
     "google-research-datasets/go_emotions": go_emotions,
     "stanfordnlp/imdb": imdb,

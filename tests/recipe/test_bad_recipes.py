@@ -149,9 +149,11 @@ WHOLE = [
     (HEAD + MODEL, "1: dataset.path: missing; give a hub id, a file, a folder or package:, or dataset.data_files"),
     ("task: text-clasification\n" + MODEL + DATA,
      "1: task: unknown task 'text-clasification'; did you mean text-classification?"),
-    ("task: token-classification\n" + MODEL + DATA,
-     "1: task: token-classification is not available in this version, which has text-classification"),
-    ("task: cooking\n" + MODEL + DATA, "1: task: unknown task 'cooking'; this version has text-classification"),
+    ("task: question-answering\n" + MODEL + DATA,
+     "1: task: question-answering is not available in this version, which has text-classification "
+     "and token-classification"),
+    ("task: cooking\n" + MODEL + DATA, "1: task: unknown task 'cooking'; this version has "
+     "text-classification and token-classification"),
     (HEAD + "model: {name_or_path: ''}\n" + DATA,
      "2: model.name_or_path: expected a text, not empty, found the text ''"),
     (HEAD + "model: {name_or_path: a/b, freeze: 0}\n" + DATA,
