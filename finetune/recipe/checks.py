@@ -273,7 +273,8 @@ def _problem_type(recipe: Recipe, task: Task) -> Iterator[Finding]:
     if kind == "auto":
         return
     if kind not in task.problem_types:
-        yield Finding(PROBLEM_TYPE, f"{task.name} has {join_words(task.problem_types, 'and')}", (TASK,))
+        yield Finding(PROBLEM_TYPE, f"{kind} is for text-classification; leave it out for {task.name}", (TASK,))
+        return
     if training.class_weights is not None and kind == "regression":
         yield Finding(
             ("training", "class_weights"), "a regression has no classes to weight; leave it out", (PROBLEM_TYPE,)

@@ -42,6 +42,8 @@ def metric_fault(name: str, recipe: Recipe, task: Task) -> str | None:
         return f"{name} needs an average: {join_words(forms)}; did you mean {forms[0]}?"
     if name in task.all_metrics() or name in AVERAGED:
         return f"{name} is not a metric of {recipe.dataset.problem_type}, which has {join_words(allowed, 'and')}"
+    if METRICS_OF_OTHER_TASKS.get(name) == task.name:
+        return f"{name} is computed by itself; {has}"
     if name in METRICS_OF_OTHER_TASKS:
         return f"{name} is a metric of {METRICS_OF_OTHER_TASKS[name]}; {has}"
     if near := _near_metric(name, allowed):

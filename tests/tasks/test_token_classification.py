@@ -265,3 +265,24 @@ def test_a_family_without_the_head_is_refused_before_weights_are_loaded(toy_reci
 
 def test_the_task_is_in_the_registry():
     assert all_tasks()["token-classification"] is TASK
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("evaluation.metrics=[seqeval]", "seqeval is computed by itself; token-classification has f1, precision"),
+        ("dataset.columns={token: a, tags: b}", "dataset.columns.token: unknown role; did you mean tokens?"),
+        ("dataset.columns={tokens: a, tags: [b, c]}", "takes the name of one column, found a list of 2"),
+        ("dataset.problem_type=regression", "regression is for text-classification; leave it out for token-"),
+        ("dataset.columns={tokens: words}", "has no column 'words'"),
+        ("dataset.columns={text: tokens}", "no column is named as a spans usually is (spans, entities)"),
+        ("training.class_weights=[1.0,2.0]", "2 weights for 5 labels (O, B-gloom, I-gloom, B-joy, I-joy)"),
+        ("preprocessing.truncation=false preprocessing.max_length=5", "tokens, where 5 is the limit"),
+        ("dataset.streaming=true preprocessing.return_overflowing_tokens=true", "how many windows a stream has"),
+    ],
+)
+def test_bad_recipes_are_one_clear_error(setting, message, toy_recipe, tagged_data, capsys):
+    recipe = toy_recipe(task="token-classification", dataset={"path": str(tagged_data)})
+    words = setting.split(" ") if "{" not in setting else [setting]
+    assert main(["run", str(recipe), *words]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
