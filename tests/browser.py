@@ -45,6 +45,13 @@ class Browser:
         """Return what a function body returns in the page; the page's own policy does not bind it."""
         return self.call("POST", "/execute/sync", script=code, args=list(arguments))
 
+    def wait_for(self, code, seconds=20):
+        """Return what an expression gives in the page, as soon as that is neither null nor false."""
+        until = time.monotonic() + seconds
+        while not (found := self.script(f"return {code}")) and time.monotonic() < until:
+            time.sleep(0.05)
+        return found
+
     def find(self, selector):
         return self.call("POST", "/element", using="css selector", value=selector)[_ELEMENT]
 

@@ -86,12 +86,18 @@ def test_browser_theme_button_turns_the_theme_and_is_remembered(opened, pages):
     light, dark = (rgb(colour) for colour in palette()["bg"])
     assert (background(window), window.texts("#theme")) == (light, ["Dark theme"])
     window.click("#theme")
-    assert (background(window), window.texts("#theme")) == (dark, ["Light theme"])
+    assert (becomes(window, dark), window.texts("#theme")) == (dark, ["Light theme"])
     window.open(pages["run"])
-    assert background(window) == dark
+    assert becomes(window, dark) == dark
     window.click("#theme")
-    assert background(window) == light
+    assert becomes(window, light) == light
     window.script("localStorage.clear()")
+
+
+def becomes(window, colour):
+    """Return the background once it has a colour, or the one that it has kept."""
+    window.wait_for(f"getComputedStyle(document.body).backgroundColor === '{colour}'")
+    return background(window)
 
 
 def energies(window):
@@ -167,10 +173,9 @@ def test_browser_keyboard_alone_reaches_a_run_from_the_plot(opened):
     window.keys(ESCAPE)
     assert window.texts("#tip") == []
     window.keys(ENTER)
-    assert window.script("return document.querySelector('#runs details[open] summary').innerText").startswith(
-        "quickstart"
-    )
-    assert window.script("return document.activeElement.tagName") == "SUMMARY"
+    # The page follows the link a moment after the key.
+    assert window.wait_for("document.querySelector('#runs details[open] summary')?.innerText").startswith("quickstart")
+    assert window.wait_for("document.activeElement.tagName === 'SUMMARY'")
     window.open(Path("/dev/null"))
 
 
