@@ -24,9 +24,11 @@ FAST = {"sst2-distilbert", "go-emotions-roberta"}
 # recipe: its labels in the order of their ids, and the splits that are scored
 EXPECTED = {
     "ag-news-bart": (TOPICS, ["validation", "test"]),
+    "cnn-dailymail-bart": ([], ["validation", "test"]),
     "go-emotions-roberta": (EMOTIONS, ["validation", "test"]),
     "imdb-gpt2": (["neg", "pos"], ["validation", "test"]),
     "mrpc-bert": (["not_equivalent", "equivalent"], ["validation", "test"]),
+    "opus-books-t5": ([], ["validation"]),
     "quickstart": (INTENTS, ["validation", "test"]),
     "quickstart-lora": (INTENTS, ["validation", "test"]),
     "quickstart-scratch": (INTENTS, ["validation", "test"]),

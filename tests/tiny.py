@@ -196,3 +196,12 @@ def make_checkpoint(family: str, folder: Path, dropout: float = 0.0) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def toy_rewritten_rows() -> list[dict[str, object]]:
+    """Return the toy texts as sources; the target says which word decides, and how it is."""
+    rows = []
+    for row in toy_rows():
+        [word] = set(row["text"].split()) & {*GOOD, *BAD}
+        rows.append({"text": row["text"], "target": f"the word {word} is {row['label']}"})
+    return rows
