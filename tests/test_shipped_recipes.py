@@ -25,9 +25,11 @@ FAST = {"sst2-distilbert", "go-emotions-roberta", "conll2003-distilbert"}
 EXPECTED = {
     "ag-news-bart": (TOPICS, ["validation", "test"]),
     "conll2003-distilbert": (ENTITIES, ["validation", "test"]),
+    "cnn-dailymail-bart": ([], ["validation", "test"]),
     "go-emotions-roberta": (EMOTIONS, ["validation", "test"]),
     "imdb-gpt2": (["neg", "pos"], ["validation", "test"]),
     "mrpc-bert": (["not_equivalent", "equivalent"], ["validation", "test"]),
+    "opus-books-t5": ([], ["validation"]),
     "quickstart": (INTENTS, ["validation", "test"]),
     "quickstart-lora": (INTENTS, ["validation", "test"]),
     "quickstart-scratch": (INTENTS, ["validation", "test"]),

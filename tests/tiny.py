@@ -212,3 +212,12 @@ def toy_tagged_rows() -> list[dict[str, list[str]]]:
                 tags[place - 1 : place] = ["B-gloom"] if place else []
         rows.append({"tokens": tokens, "tags": tags})
     return rows
+
+
+def toy_rewritten_rows() -> list[dict[str, object]]:
+    """Return the toy texts as sources; the target says which word decides, and how it is."""
+    rows = []
+    for row in toy_rows():
+        [word] = set(row["text"].split()) & {*GOOD, *BAD}
+        rows.append({"text": row["text"], "target": f"the word {word} is {row['label']}"})
+    return rows

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 INPUTS = (
     "input_ids", "attention_mask", "token_type_ids", "position_ids", "decoder_input_ids", "decoder_attention_mask",
 )  # fmt: skip
+# Those that are made of what is to be predicted.
+TARGETS = ("labels", "decoder_input_ids", "decoder_attention_mask")
 
 # Rows are sorted by length within pools of this many global batches: large enough to leave little padding
 # (about 5 % on short messages), small enough that each epoch mixes the rows anew.
@@ -128,7 +130,7 @@ def evaluation_batches(lengths: Sequence[int] | numpy.ndarray, batch_size: int) 
 def collate(
     rows: dict[str, list[Any]], tokenizer: Any, max_length: int, device: str, pads: Mapping[str, int | None] = _NO_PADS
 ) -> dict[str, Any]:
-    """Pad token columns to the longest row and make tensors (on the CPU).
+    """Pad each token column to its longest row and make tensors (on the CPU).
 
     `pads` says which columns the task adds and what fills them up, one value a token; None: one value a row, as labels
     are where `pads` does not name them.
@@ -139,9 +141,7 @@ def collate(
     import numpy
     import torch
 
-    longest = max(len(ids) for ids in rows["input_ids"])
     multiple = 8 if device == "cuda" else 1
-    width = max(longest, min(-(-longest // multiple) * multiple, max_length))
     fill = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id}
     left = tokenizer.padding_side == "left"
     tensors: dict[str, Any] = {}
@@ -151,6 +151,8 @@ def collate(
         if value is None:
             tensors[name] = torch.tensor(numpy.asarray(rows[name]))
             continue
+        longest = max(map(len, rows[name]))  # of targets another than of inputs
+        width = max(longest, min(-(-longest // multiple) * multiple, max_length))
         padded = numpy.full((len(rows[name]), width), value, dtype=numpy.int64)
         for line, values in zip(padded, rows[name], strict=True):
             if left:
@@ -179,3 +181,8 @@ def batch_columns(split: Any, task: Task) -> Any:
     """Return an encoded split with just the columns of a batch."""
     own = (*INPUTS, "labels", *task.pads)
     return split.select_columns([name for name in dict.fromkeys(own) if name in split.column_names])
+
+
+def without_targets(split: Any) -> Any:
+    """Return an encoded split as it is when predicting, where nobody knows the answers."""
+    return split.remove_columns([name for name in TARGETS if name in split.column_names])

@@ -146,6 +146,7 @@ def _only_text(split: RawSplit, task: Task, used: set[str]) -> str | None:
         name
         for name in split.columns
         if name not in used
+        and name in part.types
         and name.casefold() not in label_like
         and (pyarrow.types.is_string(part.types[name]) or pyarrow.types.is_large_string(part.types[name]))
         and not (part.untyped and _all_numbers(split, name))

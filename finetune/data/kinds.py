@@ -1,4 +1,4 @@
-"""What the columns of a task hold, and how each kind of value is read: text, tokens, texts."""
+"""What the columns of a task hold, and how each kind of value is read: text, tokens, texts, references."""
 
 from __future__ import annotations
 
@@ -81,6 +81,31 @@ def _has_texts(array: Any) -> Any:
     return pc.greater(pc.fill_null(pc.list_value_length(array), 0), 0)
 
 
+def _reads_references(kind: pyarrow.DataType) -> bool:
+    return is_text(kind) or is_number(kind) or _reads_texts(kind)
+
+
+def _as_references(array: Any) -> Any:
+    """Return lists of texts, of one where there is one."""
+    import pyarrow
+
+    if is_list(array.type):
+        return _as_texts(array)
+    offsets = pyarrow.array(range(len(array) + 1), pyarrow.int64())
+    return _as_texts(pyarrow.LargeListArray.from_arrays(offsets, _as_text(array), mask=array.is_null()))
+
+
+def _has_reference(array: Any) -> Any:
+    """Tell which lists hold a text that is not empty."""
+    import numpy
+    import pyarrow
+
+    found = numpy.zeros(len(array), dtype=bool)
+    rows = array.value_parent_indices().to_numpy()
+    found[rows[_has_text(array.flatten()).to_numpy(zero_copy_only=False)]] = True
+    return pyarrow.array(found)
+
+
 _TEXTS = Kind(
     "no list of texts", 'Write lists of texts (jsonl: ["a", "b"]), or map another column: dataset.columns.',
     _reads_texts, _as_texts, _has_texts,
@@ -89,6 +114,10 @@ KINDS = {
     "text": Kind(
         "no text", "Write texts as strings, or map another column: dataset.columns.",
         lambda kind: is_text(kind) or is_number(kind), _as_text, _has_text,
+    ),
+    "references": Kind(
+        "neither texts nor lists of texts", "Write texts as strings, or map another column: dataset.columns.",
+        _reads_references, _as_references, _has_reference,
     ),
     "tokens": _TEXTS,
     "texts": _TEXTS,

@@ -47,8 +47,12 @@ class Part:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the names of the columns, in the order of the source."""
-        return tuple(self.types)
+        """Return the names of the columns, in the order of the source, then the texts inside structs (column.field)."""
+        from pyarrow import types
+
+        structs = ((name, kind) for name, kind in self.types.items() if types.is_struct(kind))
+        inside = (f"{name}.{field.name}" for name, kind in structs for field in kind if _is_text(field.type))
+        return tuple(dict.fromkeys((*self.types, *inside)))
 
     def place(self, index: int) -> str:
         """Return where a row (0-based in this part) stands, in words."""
@@ -102,7 +106,7 @@ class RawSplit:
             for name in columns:
                 if name in part.faults:
                     raise FinetuneError(part.faults[name], "Give every row of the column the same type.")
-        tables = [_plain(part.read(columns)) for part in self.parts]
+        tables = [_plain(_with_fields(part.read(_holders(part, columns)), columns)) for part in self.parts]
         try:
             schema = pyarrow.unify_schemas([table.schema for table in tables], promote_options="permissive")
             return pyarrow.concat_tables([cast_table(table, schema) for table in tables])
@@ -117,10 +121,41 @@ class RawSplit:
         """Yield the columns in pieces, file after file, without holding more than one."""
         for part in self.parts:
             if part.stream is None:
-                yield from _plain(part.read(columns)).to_batches()
+                yield from _plain(_with_fields(part.read(_holders(part, columns)), columns)).to_batches()
                 continue
-            for batch, _ in part.stream(columns):
+            for batch, _ in part.stream(_holders(part, columns)):
                 yield _picked(batch, columns)
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _holders(part: Part, columns: Sequence[str]) -> list[str]:
+    """Return the columns of a part in which the wanted ones are, or lie."""
+    return list(dict.fromkeys(name if name in part.types else name.rpartition(".")[0] for name in columns))
+
+
+def _with_fields(rows: Any, columns: Sequence[str]) -> Any:
+    """Return the wanted columns of a table, those inside structs taken out of them."""
+    import pyarrow
+
+    return pyarrow.table({name: _column(rows, name) for name in columns})
+
+
+def _column(rows: Any, name: str) -> Any:
+    """Return a column of a table or batch, or a field of a struct; null where it has neither."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    if name in rows.schema.names:
+        return rows.column(name)
+    holder, _, field = name.rpartition(".")
+    if holder not in rows.schema.names or not pyarrow.types.is_struct(rows.schema.field(holder).type):
+        return pyarrow.nulls(rows.num_rows)
+    return pc.struct_field(rows.column(holder), field)
 
 
 def loaded(split: RawSplit) -> RawSplit:
@@ -132,7 +167,7 @@ def _picked(batch: pyarrow.RecordBatch, columns: Sequence[str]) -> pyarrow.Recor
     """Return some columns of a piece, without dictionary encoding; a column that it lacks is null."""
     import pyarrow
 
-    arrays = [batch.column(name) if name in batch.schema.names else pyarrow.nulls(batch.num_rows) for name in columns]
+    arrays = [_column(batch, name) for name in columns]
     plain = [array.dictionary_decode() if pyarrow.types.is_dictionary(array.type) else array for array in arrays]
     return pyarrow.RecordBatch.from_arrays(plain, list(columns))
 

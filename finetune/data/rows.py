@@ -122,7 +122,7 @@ def _of_pipe(lines: Lines, names: dict[str, str], task: Task, notes: tuple[str, 
                 row = parse_line(PIPE, number, line) if line.strip() else {}
             for role, name in names.items():
                 read = _text if task.column(role).kind == "text" else _texts
-                texts[role].append(read(row.get(name), number, f"column {name!r} (for {role})"))
+                texts[role].append(read(_value(row, name), number, f"column {name!r} (for {role})"))
             numbers.append(number)
         waited = entry is None or time.monotonic() - first_came >= PATIENCE_S
         if numbers and (waited or len(numbers) >= limit):
@@ -130,6 +130,13 @@ def _of_pipe(lines: Lines, names: dict[str, str], task: Task, notes: tuple[str, 
             texts, numbers, notes = {role: [] for role in names}, [], ()
     if numbers:
         yield _batch(texts, numbers, notes)
+
+
+def _value(row: dict[str, Any], name: str) -> Any:
+    """Return a value of a JSON row, or one inside an object of it (translation.en)."""
+    holder, dot, field = name.rpartition(".")
+    inner = row.get(holder) if dot and name not in row else None
+    return inner.get(field) if isinstance(inner, dict) else row.get(name)
 
 
 def _text(value: Any, number: int, shown: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finetune.data.cleaning import label_column
-from finetune.data.kinds import KINDS
+from finetune.data.kinds import KINDS, Kind
 from finetune.data.labels import encode_labels, make_reader
 from finetune.data.tags import read_spans, read_tags
 from finetune.errors import FinetuneError
@@ -49,7 +49,8 @@ def read_target(task: Task, split: RawSplit, table: pyarrow.Table, columns: Colu
         case "tags" | "spans" as kind:
             return Target(*(read_tags if kind == "tags" else read_spans)(split, table, str(source)))
         case kind:
-            return _as_it_is(task, split, table, str(source), kind)
+            sources = [source] if isinstance(source, str) else list(source)
+            return _as_it_is(task, split, table, sources, kind)
 
 
 def _nothing(split: RawSplit, table: pyarrow.Table) -> pyarrow.ChunkedArray:
@@ -59,23 +60,41 @@ def _nothing(split: RawSplit, table: pyarrow.Table) -> pyarrow.ChunkedArray:
     return pyarrow.chunked_array([pyarrow.repeat(pyarrow.scalar(1, pyarrow.int8()), table.num_rows)])
 
 
-def _as_it_is(task: Task, split: RawSplit, table: pyarrow.Table, source: str, name: str) -> Target:
-    import pyarrow
-    import pyarrow.compute as pc
-
+def _as_it_is(task: Task, split: RawSplit, table: pyarrow.Table, sources: list[str], name: str) -> Target:
+    """Read a column by its kind; several columns of lists are joined row by row."""
     kind = KINDS[name]
 
     def encode(split: RawSplit, table: pyarrow.Table) -> pyarrow.ChunkedArray:
-        column = table.column(label_column(source))
-        if pyarrow.types.is_null(column.type):
-            return pyarrow.chunked_array([pyarrow.nulls(len(column), pyarrow.large_string())])
-        if not kind.reads(column.type):
-            raise FinetuneError(
-                f"{split.where}: column {source!r} (for {task.target}) holds {kind.words} but {column.type}",
-                kind.remedy,
-            )
-        arrays = [kind.cast(chunk) for chunk in column.chunks]
-        return pyarrow.chunked_array([pc.if_else(kind.present(array), array, None) for array in arrays])
+        import pyarrow
+        import pyarrow.compute as pc
+
+        columns = [_cast(split, table, source, kind, task) for source in sources]
+        arrays = columns[0].chunks if len(columns) == 1 else [_joined(columns)]
+        present = [pc.if_else(kind.present(array), array, None) for array in arrays]
+        return pyarrow.chunked_array(present, columns[0].type)
 
     encode(split, table.slice(0, 1))
     return Target(LabelScheme(task.problem_types[0]), encode)
+
+
+def _cast(split: RawSplit, table: pyarrow.Table, source: str, kind: Kind, task: Task) -> pyarrow.ChunkedArray:
+    import pyarrow
+
+    column = table.column(label_column(source))
+    if pyarrow.types.is_null(column.type):
+        column = column.cast(pyarrow.large_string())
+    if not kind.reads(column.type):
+        raise FinetuneError(
+            f"{split.where}: column {source!r} (for {task.target}) holds {kind.words} but {column.type}",
+            kind.remedy,
+        )
+    return pyarrow.chunked_array(
+        [kind.cast(chunk) for chunk in column.chunks], kind.cast(pyarrow.array([], column.type)).type
+    )
+
+
+def _joined(columns: list[pyarrow.ChunkedArray]) -> pyarrow.Array:
+    import pyarrow
+
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    return pyarrow.array([[text for texts in row for text in texts or ()] for row in rows], columns[0].type)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from finetune.recipe.adapter_keys import adapter_defaults, adapter_faults, adapter_notes
 from finetune.recipe.emissions_keys import emissions_faults
+from finetune.recipe.generation_keys import generation_faults
 from finetune.recipe.keys import Path, all_leaves, dotted
 from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault, without_bounds
 from finetune.recipe.paths import BUILDERS, missing_inputs
@@ -18,7 +19,6 @@ from finetune.text import did_you_mean, join_words
 
 # The keys of the format whose feature this version does not have: only their default is accepted.
 NOT_AVAILABLE: tuple[Path, ...] = (
-    ("generation",),
     ("preprocessing", "packing"),
     ("evaluation", "bias"),
     ("hub", "push_to_hub"),
@@ -32,7 +32,6 @@ SCHEDULERS_NOT_AVAILABLE = (
 )  # fmt: skip
 TASKS_NOT_AVAILABLE = (
     "question-answering", "multiple-choice", "fill-mask", "text-generation",
-    "text2text-generation", "summarization", "translation",
 )  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
 
@@ -97,6 +96,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from _training(recipe)
     yield from (Finding(*fault) for fault in adapter_faults(recipe))
     yield from (Finding(*fault) for fault in emissions_faults(recipe))
+    yield from (Finding(*fault) for fault in generation_faults(recipe))
     yield from _small_gain(recipe)
     yield from (Finding(key, message) for key, message in missing_inputs(recipe))
     task = all_tasks().get(recipe.task)
@@ -106,6 +106,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     if task is None or recipe.task in TASKS_NOT_AVAILABLE:
         return
     yield from _columns(recipe, task)
+    yield from _settings(recipe, task)
     yield from _problem_type(recipe, task)
     yield from _metrics(recipe, task)
 
@@ -266,6 +267,18 @@ def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:
             other = played.setdefault(name, role)
             if other != role:
                 yield Finding(key, f"the column {name} already plays {other}")
+
+
+def _settings(recipe: Recipe, task: Task) -> Iterator[Finding]:
+    """Yield the settings of other tasks that are given here, where they would do nothing."""
+    owners: dict[str, list[str]] = {}
+    for other in all_tasks().values():
+        for name in other.settings:
+            owners.setdefault(name, []).append(other.name)
+    for name, tasks in owners.items():
+        key = ("preprocessing", name)
+        if name not in task.settings and _value(recipe, key) != all_leaves()[key].default:
+            yield Finding(key, f"{task.name} has no use for it, but {join_words(tasks, 'and')}; leave it out", (TASK,))
 
 
 def _problem_type(recipe: Recipe, task: Task) -> Iterator[Finding]:

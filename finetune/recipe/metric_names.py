@@ -4,7 +4,7 @@ import difflib
 from pathlib import PurePath
 
 from finetune.recipe.schema import Recipe
-from finetune.tasks import Task
+from finetune.tasks import Task, all_tasks
 from finetune.text import join_words
 
 # The validation loss is computed in every evaluation, so that it can decide although it is no metric.
@@ -22,7 +22,14 @@ METRICS_OF_OTHER_TASKS = {
         ("rouge", "bleu", "sacrebleu", "meteor", "chrf", "ter", "bertscore", "bleurt", "comet"), "text2text-generation"
     ),
 }
-METRIC_NICKNAMES = {"acc": "accuracy", "mcc": "matthews_correlation", "matthews": "matthews_correlation"}
+COMPUTED_BY_ITSELF = ("seqeval", "squad", "squad_v2")  # modules whose scores are the task's own metrics
+METRIC_NICKNAMES = {
+    "acc": "accuracy",
+    "mcc": "matthews_correlation",
+    "matthews": "matthews_correlation",
+    "rouge": "rougeL",
+    "sacrebleu": "bleu",
+}
 # Without an average the hub's modules of these names take two classes only, and fail in the first evaluation.
 AVERAGED = {
     name: tuple(f"{name}_{average}" for average in ("macro", "micro", "weighted"))
@@ -42,13 +49,20 @@ def metric_fault(name: str, recipe: Recipe, task: Task) -> str | None:
         return f"{name} needs an average: {join_words(forms)}; did you mean {forms[0]}?"
     if name in task.all_metrics() or name in AVERAGED:
         return f"{name} is not a metric of {recipe.dataset.problem_type}, which has {join_words(allowed, 'and')}"
-    if METRICS_OF_OTHER_TASKS.get(name) == task.name:
+    of_task = METRICS_OF_OTHER_TASKS.get(name)
+    if of_task == task.name and name in COMPUTED_BY_ITSELF:
         return f"{name} is computed by itself; {has}"
-    if name in METRICS_OF_OTHER_TASKS:
-        return f"{name} is a metric of {METRICS_OF_OTHER_TASKS[name]}; {has}"
+    if of_task is not None and not _is_same(task, of_task):
+        return f"{name} is a metric of {of_task}; {has}"
     if near := _near_metric(name, allowed):
         return f"unknown metric {name}; did you mean {near}?"
     return None
+
+
+def _is_same(task: Task, name: str) -> bool:
+    """Tell whether a task is that of a name, or one that differs from it in little more than the name."""
+    named = all_tasks().get(name)
+    return named is not None and named.encode is task.encode
 
 
 def task_metrics(recipe: Recipe, task: Task) -> tuple[str, ...]:

@@ -165,6 +165,25 @@ class Preprocessing(Section):
         description="Overlap, in tokens, of the windows into which long inputs are cut.",
     )
     packing: bool = Field(default=False, description="Join short texts into full windows (language modelling).")
+    source_prefix: Text | None = Field(
+        default=None,
+        description="Put before every source text, as T5 was pre-trained (text2text-generation).",
+        examples=["summarize: "],
+    )
+    source_lang: Text | None = Field(
+        default=None,
+        description="Language of the source, by the code of a multilingual tokenizer (mBART, NLLB, M2M100).",
+        examples=["en_XX"],
+    )
+    target_lang: Text | None = Field(
+        default=None,
+        description="Language of the target, by the tokenizer's code; generation begins with it.",
+        examples=["pt_XX"],
+    )
+    max_target_length: Count | None = Field(
+        default=None,
+        description="Longest target, in tokens: longer ones are cut in training. null: as max_length.",
+    )
     num_proc: Count | None = Field(
         default=None, description="Processes that tokenise; null: one, or all cores from 100,000 rows on."
     )
@@ -356,7 +375,12 @@ class Recipe(Section):
     training: Training = Field(default_factory=Training)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     generation: dict[str, Any] | None = Field(
-        default=None, description="How text is generated, by GenerationConfig's names."
+        default=None,
+        description=(
+            "How text is generated, by GenerationConfig's names; what is left out is as the checkpoint has it, and "
+            "the length 128 tokens where it has none. Saved with the model."
+        ),
+        examples=[{"max_new_tokens": 64, "num_beams": 4}],
     )
     emissions: Emissions = Field(default_factory=Emissions)
     tracking: Tracking = Field(default_factory=Tracking)

@@ -18,6 +18,7 @@ LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "perplexity", "brier_
 BOUNDED_METRICS = frozenset(
     {
         "accuracy", "exact_match", "matthews_correlation", "pearson", "spearman", "brier_score",
+        "rouge1", "rouge2", "rougeL", "rougeLsum",
         *(f"{name}_{average}" for name in ("f1", "precision", "recall") for average in ("macro", "micro", "weighted")),
     }
 )  # fmt: skip
@@ -90,7 +91,7 @@ class Task:
     one feature of a row; windows of a long text are several.
 
     metrics: problem type → metric names, the main one first. auto_classes: kind of transformer → transformers' class.
-    forms: other sets of columns in which the same data may come.
+    forms: other sets of columns in which the same data may come. settings: keys of `preprocessing` that are its own.
 
     encode(rows, context): columns by role (lists of equal length) → columns of features (input_ids …, lists, unpadded).
         Without truncation one feature a row. With it there may be several: then `source` says of which of the rows each
@@ -102,6 +103,8 @@ class Task:
     loss(outputs, batch, context): the loss summed over what it counts; loss_weight(batch, context): how much that is.
         So any way of cutting a batch adds up to the same.
     ask(model, batch, context): the outputs when evaluating, where that is more than one forward pass (generation).
+        Without a target it has just what an answer needs.
+    generates(context): the settings of generation that follow from the task's own; None: it writes no text.
     reduce(outputs, batch, context): all that is kept of a batch's outputs, one entry a feature: arrays, or lists of
         one-dimensional arrays or texts. `prediction` is one of them. Never logits: memory stays flat.
     answer(features, row, context): the reduced features of a row put together (None: it has one).
@@ -130,10 +133,12 @@ class Task:
     line: Callable[[Mapping[str, Any], Mapping[str, Any], Context], dict[str, Any]]
     words: Callable[[Any, LabelScheme], Any]
     forms: tuple[tuple[Column, ...], ...] = ()
+    settings: tuple[str, ...] = ()
     encodes_target: bool = False
     pads: Mapping[str, int | None] = field(default_factory=dict)
     collate: Callable[[dict[str, list[Any]], Context], dict[str, Any]] | None = None
     ask: Callable[[Any, Mapping[str, Any], Context], Any] | None = None
+    generates: Callable[[Context], dict[str, Any]] | None = None
     answer: Callable[[list[dict[str, Any]], Mapping[str, Any], Context], dict[str, Any]] | None = None
     measure: Callable[[Mapping[str, Any], Mapping[str, Any], Context], list[float]] | None = None
     formulas: Callable[[LabelScheme], dict[str, Callable[[Any], Any]]] | None = None
@@ -184,6 +189,6 @@ def ratio(above: Any, below: Any) -> Any:
 
 @cache
 def all_tasks() -> Mapping[str, Task]:
-    """Return the tasks by name, read from the files of this folder."""
+    """Return the tasks by name, read from the files of this folder: a file has a TASK, or TASKS much alike."""
     modules = (importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__))
-    return {module.TASK.name: module.TASK for module in modules}
+    return {task.name: task for module in modules for task in getattr(module, "TASKS", None) or (module.TASK,)}

@@ -77,8 +77,9 @@ def _used_ids(train: Any, vocabulary: int) -> Any:
     import torch
 
     seen = numpy.zeros(vocabulary, dtype=bool)
-    for chunk in train.data.column("input_ids").chunks:
-        seen[chunk.flatten().to_numpy(zero_copy_only=False)] = True
+    for name in ("input_ids", "decoder_input_ids"):
+        for chunk in train.data.column(name).chunks if name in train.column_names else ():
+            seen[chunk.flatten().to_numpy(zero_copy_only=False)] = True
     return torch.from_numpy(numpy.flatnonzero(seen))
 
 

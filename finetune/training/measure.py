@@ -9,7 +9,7 @@ from typing import Any
 from finetune import ranks
 from finetune.console import progress as show_progress
 from finetune.data.arrow_files import table_of
-from finetune.data.batching import evaluation_batches
+from finetune.data.batching import evaluation_batches, without_targets
 from finetune.data.spool import as_array
 from finetune.emissions.forecast import INFERENCE_PASSES, INFERENCE_SECONDS
 from finetune.evaluation.baselines import majority_evaluation
@@ -110,7 +110,7 @@ def measured_passes(prepared: Prepared, session: Session, name: str, passes: int
 
     import numpy
 
-    split, predictor = prepared.encoded.splits[name], prepared.predictor
+    split, predictor = without_targets(prepared.encoded.splits[name]), prepared.predictor
     lengths = as_array(table_of(split).column("length"), numpy.int32)
     batches = list(evaluation_batches(lengths, predictor.batch_size))
     draw = numpy.random.default_rng(0)

@@ -20,6 +20,7 @@ from finetune.evaluation.predict import Predictor, task_context
 from finetune.evaluation.scores import targets_of
 from finetune.models.adapters import frozen_digest, has_adapters
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
+from finetune.models.generation import generation_config
 from finetune.models.heads import require_head
 from finetune.models.shrink import shrink_config
 from finetune.recipe.metric_names import short_metric, without_bounds
@@ -130,6 +131,7 @@ class Inputs:
     encoded: EncodedData
     metric_names: tuple[str, ...]
     best_metric: str
+    generation: Any = None  # GenerationConfig, of a task that writes text
 
     @property
     def known_rows(self) -> Any | None:
@@ -165,12 +167,21 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool) -> Inputs:
             checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,
             recipe.preprocessing.model_dump(), recipe.generation or {},
         )  # fmt: skip
+        generation = _generation(recipe, task, checkpoint, context)
         encoded = encode_data(
             splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory()
         )
     return Inputs(
-        recipe, data.task, checkpoint, precision, max_length, data, context, encoded, metric_names, best_metric
-    )
+        recipe, data.task, checkpoint, precision, max_length, data, context, encoded, metric_names, best_metric,
+        generation,
+    )  # fmt: skip
+
+
+def _generation(recipe: Recipe, task: Task, checkpoint: Checkpoint, context: Context) -> Any:
+    if task.generates is None:
+        return None
+    own = checkpoint.source, checkpoint.revision, checkpoint.config, checkpoint.tokenizer
+    return generation_config(*own, recipe.generation or {}, task.generates(context))
 
 
 def load_objects(inputs: Inputs, directory: Path) -> Prepared:
@@ -224,6 +235,8 @@ def _new_model(inputs: Inputs) -> tuple[Any, tuple[str, ...]]:
     recipe = inputs.recipe
     seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
     model, notes = build_model(inputs.checkpoint, recipe.model, inputs.task, inputs.data.labels, recipe.peft)
+    if inputs.generation is not None:
+        model.generation_config = inputs.generation
     seed_rank(recipe.training.seed, ranks.rank())
     if recipe.training.gradient_checkpointing:
         recompute_activations(model)

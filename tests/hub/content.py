@@ -35,6 +35,7 @@ CHECKPOINTS = {
     "FacebookAI/roberta-base": ("roberta", 512),
     "openai-community/gpt2": ("gpt2", 1024),
     "facebook/bart-base": ("bart", 1024),
+    "google-t5/t5-small": ("t5", 512),
 }
 
 
@@ -67,7 +68,8 @@ def checkpoint(name: str, folder: Path) -> Repository:
         )  # fmt: skip
     else:
         config = t.AutoConfig.from_pretrained(folder)
-        setattr(config, "n_positions" if family == "gpt2" else "max_position_embeddings", positions)
+        if family != "t5":  # its positions are relative
+            setattr(config, "n_positions" if family == "gpt2" else "max_position_embeddings", positions)
     tokenizer.model_max_length = positions
     torch.manual_seed(2)
     t.AutoModel.from_config(config).save_pretrained(folder)
@@ -239,8 +241,35 @@ def conll2003() -> Repository:
     return parquet_dataset("tomaarsen/conll2003", {"conll2003": Configuration("conll2003", features, splits)})
 
 
+def cnn_dailymail() -> Repository:
+    """CNN/DailyMail: articles with highlights, a sentence a line."""
+    from datasets import Features, Value
+
+    def rows(count: int, start: int) -> list[dict[str, Any]]:
+        return [
+            {"article": f"{text}. " * 6, "highlights": f"{text} .\nit was so .", "id": f"{start + n}"}
+            for n, (text, _) in enumerate(_sentences(count, start))
+        ]
+
+    features = Features({name: Value("string") for name in ("article", "highlights", "id")})
+    splits = {"train": rows(40, 0), "validation": rows(6, 100), "test": rows(6, 200)}
+    return parquet_dataset("abisee/cnn_dailymail", {"3.0.0": Configuration("3.0.0", features, splits)})
+
+
+def opus_books() -> Repository:
+    """OPUS Books: both languages in one column, and no split but train."""
+    from datasets import Features, Translation, Value
+
+    rows = [{"id": f"{n}", "translation": {"en": text, "fr": f"{text}, oui"}} for n, (text, _) in
+            enumerate(_sentences(200))]  # fmt: skip
+    features = Features({"id": Value("string"), "translation": Translation(languages=["en", "fr"])})
+    return parquet_dataset("Helsinki-NLP/opus_books", {"en-fr": Configuration("en-fr", features, {"train": rows})})
+
+
 DATASETS = {
     "tomaarsen/conll2003": conll2003,
+    "abisee/cnn_dailymail": cnn_dailymail,
+    "Helsinki-NLP/opus_books": opus_books,
     "nyu-mll/glue": glue,
     "google-research-datasets/go_emotions": go_emotions,
     "stanfordnlp/imdb": imdb,
