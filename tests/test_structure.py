@@ -35,6 +35,7 @@ ROOMS = (
     ("data", "models", "evaluation"),
     ("training",),
     ("doctor", "estimate", "predict"),
+    ("sweep",),
     ("cli", "__main__"),
 )
 # Only this file may know a library.

@@ -69,6 +69,7 @@ def run(
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
     ] = None,
+    trial: Annotated[str | None, typer.Option(hidden=True, help="What finetune sweep starts its trials with.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run record instead of the closing lines.")] = False,
 ) -> None:
@@ -94,10 +95,26 @@ def run(
     from finetune.training.seeds import run_each_seed
     from finetune.training.words import Request
 
+    of_sweep = None
+    if trial is not None:
+        from finetune.sweep.asking import as_trial
+
+        of_sweep = as_trial(trial)
     budget = parse_budget(max_energy, max_emissions)
     words = arguments or []
     request = Request(
-        words, resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline, budget, group
+        words,
+        resume,
+        dry_run,
+        smoke,
+        country,
+        region,
+        output_dir,
+        num_processes,
+        idle_baseline,
+        budget,
+        group,
+        of_sweep,
     )
     code = run_each_seed(request, as_json)
     if code is not None:

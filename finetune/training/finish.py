@@ -22,6 +22,7 @@ from finetune.training.progress import Progress
 from finetune.training.sections import training_section
 from finetune.training.session import Session
 from finetune.training.sharding import gathered_model
+from finetune.training.stopping import PRUNED
 
 
 def finish(prepared: Prepared, progress: Progress, session: Session, outlook: Outlook, reason: str | None) -> None:
@@ -34,7 +35,10 @@ def finish(prepared: Prepared, progress: Progress, session: Session, outlook: Ou
             if ranks.is_main():
                 write_predictions(session.directory, name, evaluation)
     # Not "evaluate": what it costs to measure an answer is no part of what it cost to make the model.
-    no_room = outlook.no_room_for_inference(progress, reported_split(prepared))
+    if reason is not None and reason.startswith(PRUNED):  # nobody will use the model: its answers are not priced
+        no_room: str | None = "the cost of a prediction was not measured: the trial was pruned"
+    else:
+        no_room = outlook.no_room_for_inference(progress, reported_split(prepared))
     if no_room:
         session.notes.append(no_room)
         say(f"note: {no_room}")

@@ -23,8 +23,9 @@ from finetune.training.finish import finish
 from finetune.training.gradients import add_gradients, clip_gradients
 from finetune.training.interrupts import Interrupted
 from finetune.training.measure import baseline_scores, validation_scores
-from finetune.training.options import Resumption, RunOptions
+from finetune.training.options import Resumption, RunOptions, Trial
 from finetune.training.outlook import Outlook, begin_outlook
+from finetune.training.plan import Plan
 from finetune.training.prepare import Prepared, better, prepare
 from finetune.training.progress import Progress
 from finetune.training.random_state import take_random_state
@@ -45,7 +46,7 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
     recipe = options.recipe
     with open_session(options, resumption) as session:
         phase = session.phase
-        prepared = prepare(recipe, phase, session.directory, smoke=options.smoke)
+        prepared = prepare(recipe, phase, session.directory, smoke=options.smoke, with_test=options.trial is None)
         ranks.on_main(lambda: require_room(disk_estimate(prepared, session.directory), recipe.training))
         say_what_was_found(prepared)
         session.write(**first_sections(prepared, session.run.recipe))
@@ -57,7 +58,7 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
         with session.interrupts.deferred():
             outlook = begin_outlook(prepared, progress, session)
             with phase("train"):
-                reason = fit(prepared, progress, session, outlook)
+                reason = fit(prepared, progress, session, outlook, options.trial)
             try:
                 best_step = progress.best_step if recipe.training.load_best_model_at_end else None
                 if best_step is not None and best_step != progress.step:
@@ -82,11 +83,13 @@ def say_what_was_found(prepared: Prepared) -> None:
         say(f"note: {note}")
 
 
-def fit(prepared: Prepared, progress: Progress, session: Session, outlook: Outlook) -> str | None:
+def fit(
+    prepared: Prepared, progress: Progress, session: Session, outlook: Outlook, trial: Trial | None = None
+) -> str | None:
     """Train to the end of the plan or until a rule stops it, and return that rule's reason.
 
-    After each step: log, evaluate, keep the best, save a checkpoint, look at the meter, ask the stop rules. A signal
-    leaves a checkpoint of the last step border behind.
+    After each step: log, evaluate, keep the best, save a checkpoint, look at the meter, ask the stop rules and, of a
+    trial, its sweep. A signal leaves a checkpoint of the last step border behind.
     """
     plan, rules = prepared.plan, rules_of(prepared.recipe, prepared.best_metric)
     border = take_random_state()
@@ -109,7 +112,8 @@ def fit(prepared: Prepared, progress: Progress, session: Session, outlook: Outlo
                     save(prepared, progress, session, border)
                 outlook.after_step(progress)
                 advance(progress.step, f"loss {step.loss:.4f}{outlook.words}")
-                if reason := stop_reason(progress, rules, outlook.account):
+                reason = stop_reason(progress, rules, outlook.account) or asked_to_stop(plan, progress, trial)
+                if reason:
                     break
             if reason and plan.eval_every and progress.evaluated_step != progress.step:
                 evaluate(prepared, progress, session)  # the weights of this moment may be the best
@@ -117,6 +121,14 @@ def fit(prepared: Prepared, progress: Progress, session: Session, outlook: Outlo
             save(prepared, progress, session, border)
             raise
     return reason
+
+
+def asked_to_stop(plan: Plan, progress: Progress, trial: Trial | None) -> str | None:
+    """Ask the sweep of a trial after an evaluation whether to go on, and return why not."""
+    ask = trial.ask if trial is not None else None
+    if ask is None or progress.evaluated_step != progress.step or progress.step == plan.total_steps:
+        return None
+    return ranks.on_main(lambda: ask(len(progress.timeline), progress.timeline[-1]))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.recipe.schema import Recipe
 from finetune.runs.record import Run
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a run does otherwise as a member of a sweep: its test split stays unseen, so that nothing is chosen by it.
+
+    `ask`, where the sweep prunes, is called in the first process after each evaluation but the last, with its point of
+    the timeline, the first of them being number 1; it returns why the trial should end now, or None.
+    """
+
+    ask: Callable[[int, Mapping[str, Any]], str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,7 @@ class RunOptions:
     region: str | None = None
     idle_baseline_s: float | None = None
     group: str | None = None
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)

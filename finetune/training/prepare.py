@@ -139,17 +139,18 @@ class Inputs:
         return self.encoded.splits["train"] if self.data.stream is None else None
 
 
-def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False) -> Prepared:
+def prepare(recipe: Recipe, phase: Phase, directory: Path, smoke: bool = False, with_test: bool = True) -> Prepared:
     """Do everything up to the first step: the cheap checks first, the weights last.
 
-    `smoke` shrinks the model to a tiny random one of the same architecture.
+    `smoke` shrinks the model to a tiny random one of the same architecture; without `with_test` the test split is left
+    out, and the model is judged by validation.
     """
-    inputs = read_inputs(recipe, phase, smoke)
+    inputs = read_inputs(recipe, phase, smoke, with_test)
     with phase("load"), quick_imports():
         return load_objects(inputs, directory)
 
 
-def read_inputs(recipe: Recipe, phase: Phase, smoke: bool) -> Inputs:
+def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = True) -> Inputs:
     """Read the checkpoint's configuration and tokenizer and the data, and check what depends on them."""
     task = all_tasks()[recipe.task]
     with phase("load"), quick_imports(), ranks.local_main_first():
@@ -162,6 +163,8 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool) -> Inputs:
         max_length = checkpoint.max_length(recipe.preprocessing.max_length)
     with phase("preprocess"), ranks.local_main_first():
         data = load_data(recipe, task, rows_needed(recipe.training))
+        if not with_test:
+            data = replace(data, splits={name: rows for name, rows in data.splits.items() if name != "test"})
         metric_names, best_metric = choose_metrics(recipe, task, data.labels)
         context = task_context(
             checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,

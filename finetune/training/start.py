@@ -94,7 +94,16 @@ def _chosen(request: Request) -> tuple[RunOptions, Resumption | None]:
 
 
 def _options(request: Request, recipe: Recipe, name: str, smoke: bool) -> RunOptions:
-    return RunOptions(recipe, name, smoke, request.country, request.region, request.idle_baseline_s, request.group)
+    return RunOptions(
+        recipe,
+        name,
+        smoke,
+        request.country,
+        request.region,
+        request.idle_baseline_s,
+        request.group,
+        request.trial,
+    )
 
 
 def _tell(loaded: LoadedRecipe) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from finetune.recipe.schema import Recipe
     from finetune.training.progress import Progress
 
+PRUNED = "pruned: "  # begins the reason of a trial that its sweep ended
 _EVALUATIONS = 2  # over which a gain is judged: one alone is mostly noise
 
 

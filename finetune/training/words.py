@@ -10,6 +10,7 @@ from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
 from finetune.recipe.load import LoadedRecipe, load_recipe
 from finetune.recipe.shipped import shipped_recipes
+from finetune.training.options import Trial
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Request:
     idle_baseline_s: float | None = None
     budget: Budget = field(default_factory=Budget)
     group: str | None = None
+    trial: Trial | None = None
 
     def options(self) -> dict[str, object]:
         """Return the options that a process which works on this request is started with, by their names."""

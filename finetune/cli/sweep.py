@@ -1,0 +1,50 @@
+"""finetune sweep."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def sweep(
+    path: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file: a recipe, a space, an objective.")],
+    allow_shared: Annotated[
+        bool,
+        typer.Option(
+            "--allow-shared",
+            help="Make trials beside other runs on this machine, without turns; each then counts the whole machine's "
+            "energy, and as an objective that is taken as it is.",
+        ),
+    ] = False,
+    num_processes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes of each run, as in finetune run.")
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option(help="Country whose grid the runs draw from, ISO 3166 alpha-3, such as BRA.")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="State or province of that country.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sweep for programs.")] = False,
+) -> None:
+    """Search for the settings of a recipe with the best score, or the best score for its energy.
+
+    Each trial is an ordinary run. The same command goes on where a sweep was stopped, and lets another terminal or
+    machine work on it too. Trials are judged by validation; the test split stays unseen.
+    """
+    import os
+
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+    from finetune.sweep.start import SweepRequest, start
+    from finetune.training.words import Request
+
+    of_runs = Request(
+        (), country=country, region=region, output_dir=output_dir,
+        num_processes=num_processes if (num_processes or 1) > 1 else None,
+    )  # fmt: skip
+    code = start(SweepRequest(path, of_runs, allow_shared), as_json)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,44 @@
+"""What a trial's own process is told on its command line, and how it asks its sweep whether to go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from finetune.training.options import Trial
+from finetune.training.stopping import PRUNED
+
+
+@dataclass(frozen=True)
+class Question:
+    """Where a trial asks: the storage, the study, the number of its entry, and the metric that it reports."""
+
+    place: str
+    study: str
+    number: int
+    metric: str
+
+
+def as_option(question: Question | None) -> str:
+    """Return the value of the option --trial that a trial's process is started with."""
+    return json.dumps(asdict(question) if question is not None else {})
+
+
+def as_trial(option: str) -> Trial:
+    """Return what the option --trial says."""
+    content = json.loads(option)
+    return Trial(_asks(Question(**content)) if content else None)
+
+
+def _asks(question: Question) -> Callable[[int, Mapping[str, Any]], str | None]:
+    def ask(number: int, point: Mapping[str, Any]) -> str | None:
+        from finetune.sweep.store import should_prune
+
+        value = point["metrics"][question.metric]
+        if not should_prune(question.place, question.study, question.number, number, value):
+            return None
+        return f"{PRUNED}{question.metric} {value:.4g} at evaluation {number} is behind the better half of the trials"
+
+    return ask

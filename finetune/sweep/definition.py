@@ -1,0 +1,230 @@
+"""Read a sweep file: what is varied, wanted and allowed, or one error that lists every problem with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from finetune.emissions.budget import Budget
+from finetune.errors import FinetuneError
+from finetune.recipe.expected import expected, found, remedy
+from finetune.recipe.load import LoadedRecipe, check_recipe, find_recipe, recipe_settings
+from finetune.recipe.lookup import cannot_be_read
+from finetune.recipe.metric_names import short_metric, task_metrics
+from finetune.recipe.problems import RECIPE, Place, Problem, refuse
+from finetune.recipe.shipped import shipped_recipes
+from finetune.recipe.yaml_lines import MAX_BYTES, Node, read_yaml
+from finetune.runs.record import slug
+from finetune.sweep.keys import ENERGY, HALVING, SweepKeys
+from finetune.sweep.space import LARGEST_GRID, Choices, Parameter, size
+from finetune.sweep.space_file import read_space
+from finetune.tasks import all_tasks, greater_is_better
+from finetune.text import did_you_mean, join_words
+
+_HINT = "docs/sweeps.md tells every key."
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is wanted: a metric on validation, or the energy."""
+
+    name: str
+
+    @property
+    def is_energy(self) -> bool:
+        """Tell whether it is the energy of a trial."""
+        return self.name == ENERGY
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Tell in which direction better lies."""
+        return not self.is_energy and greater_is_better(self.name)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file that is right. `recipe` is what a command line calls the recipe that is varied."""
+
+    name: str
+    path: Path
+    recipe: str
+    loaded: LoadedRecipe
+    space: tuple[Parameter, ...]
+    objectives: tuple[Objective, ...]
+    sampler: str
+    sampler_seed: int
+    pruning: bool
+    trials: int
+    seeds: tuple[int, ...]
+    budget: Budget
+    storage: str | None
+
+    @property
+    def wants_energy(self) -> bool:
+        """Tell whether the energy of a trial is an objective."""
+        return any(objective.is_energy for objective in self.objectives)
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that must stay the same for two workers, or two lives, to work on one sweep.
+
+        How many trials there are, what they may spend and where the account is kept may change.
+        """
+        recipe = recipe_settings(self.loaded.recipe)
+        same = [
+            {key: value for key, value in recipe.items() if key not in ("output_dir", "name")},
+            [[each.key, repr(each.values), repr(sorted(each.when.items()))] for each in self.space],
+            [objective.name for objective in self.objectives],
+            [self.sampler, self.sampler_seed, self.pruning, self.seeds],
+        ]
+        return sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def read_sweep(path: Path, output_dir: Path | None = None) -> Sweep:
+    """Return the sweep of a file; raises FinetuneError with every problem, in the order of the lines."""
+    shown = str(path)
+    root, faults = read_yaml(_read_text(path))
+    problems = [Problem(Place(RECIPE, fault.line), "", fault.message) for fault in faults]
+    if root is None or not isinstance(root.value, dict):
+        message = "expected a mapping (lines of key: value)" + (f", found {found(root.plain())}" if root else "")
+        raise refuse(problems or [Problem(Place(RECIPE), "", message)], shown, _HINT)
+    entries: Mapping[str, Node] = root.value
+    keys, refused = _read_keys(entries)
+    problems += refused
+    reference, loaded, recipe_problems = _read_recipe(entries.get("recipe"), path, output_dir)
+    problems += recipe_problems
+    space: tuple[Parameter, ...] = ()
+    if isinstance(entries.get("space"), Node) and isinstance(entries["space"].value, dict):
+        space, space_problems = read_space(entries["space"].value, reference)
+        problems += space_problems
+    if keys is not None:
+        problems += _agreement(keys, entries, loaded, space if not problems else None)
+    if problems or keys is None or loaded is None or reference is None:
+        raise refuse(problems, shown, _HINT)
+    seeds = tuple(keys.seeds or [loaded.recipe.training.seed])
+    trials = keys.trials or size(space) or 0
+    return Sweep(
+        name=slug(keys.name or path.stem)[:48], path=path, recipe=reference, loaded=loaded, space=space,
+        objectives=tuple(map(Objective, keys.objective)), sampler=keys.sampler, sampler_seed=keys.sampler_seed,
+        pruning=keys.pruning == HALVING, trials=trials, seeds=seeds,
+        budget=Budget(keys.max_energy_kwh, keys.max_emissions_g), storage=keys.storage,
+    )  # fmt: skip
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if len(content) > MAX_BYTES:
+            raise FinetuneError(f"{path}: {len(content):,} bytes; a sweep file has at most {MAX_BYTES:,}")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise FinetuneError(f"{path} {cannot_be_read(error)}", "finetune sweep wants the file of a sweep.") from error
+    except UnicodeDecodeError as error:
+        raise FinetuneError(f"{path}: not UTF-8", "Save the file as UTF-8.") from error
+
+
+def _read_keys(entries: Mapping[str, Node]) -> tuple[SweepKeys | None, list[Problem]]:
+    """Return the keys as far as they are right, and what is wrong with the others."""
+    fields = SweepKeys.model_fields
+    problems = []
+    for name, node in entries.items():
+        if name not in fields:
+            near = did_you_mean(name, fields)
+            known = f"did you mean {near}?" if near else f"there are {join_words(fields, 'and')}"
+            problems.append(Problem(Place(RECIPE, node.line), name, f"unknown key; {known}"))
+    given = {name: node.plain() for name, node in entries.items() if name in fields}
+    try:
+        return SweepKeys.model_validate(given), problems
+    except ValidationError as error:
+        wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors(include_url=False))
+    for name in wrong:
+        field = fields[name]
+        if name not in given:
+            example = f"; for example {name}: {json.dumps(field.examples[0])}" if field.examples else ""
+            problems.append(Problem(Place(RECIPE, 1), name, f"missing{example}"))
+            continue
+        said = remedy(field, given[name])
+        allowed = "one or two names" if name == "objective" else expected(field)
+        message = f"expected {allowed}, found {found(given[name])}" + (f"; {said}" if said else "")
+        problems.append(Problem(Place(RECIPE, entries[name].line), name, message))
+    return None, problems
+
+
+def _read_recipe(
+    node: Node | None, path: Path, output_dir: Path | None
+) -> tuple[str | None, LoadedRecipe | None, list[Problem]]:
+    """Return the recipe's name for a command line and the recipe, or what is wrong with it."""
+    if node is None or not isinstance(node.value, str) or not node.value:
+        return None, None, []
+    place, beside = Place(RECIPE, node.line), path.parent / node.value
+    reference = str(beside) if beside.is_file() or node.value not in shipped_recipes() else node.value
+    folder = [f"output_dir={output_dir}"] if output_dir is not None else []
+    try:
+        find_recipe(reference)
+        checked = check_recipe(reference, folder)
+    except FinetuneError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        return None, None, [Problem(place, "recipe", error.message + hint)]
+    faults = [Problem(place, "recipe", problem.words(checked.shown)) for problem in checked.problems]
+    if checked.loaded is not None and checked.loaded.recipe.training.seeds is not None:
+        faults.append(Problem(place, "recipe", "has training.seeds; a sweep has its own key: seeds"))
+    return reference, checked.loaded, faults
+
+
+def _agreement(
+    keys: SweepKeys, entries: Mapping[str, Node], loaded: LoadedRecipe | None, space: Sequence[Parameter] | None
+) -> Iterator[Problem]:
+    """Yield what several keys must agree on."""
+
+    def at(key: str, message: str) -> Problem:
+        return Problem(Place(RECIPE, entries[key].line if key in entries else 1), key, message)
+
+    for name in keys.objective if loaded is not None else ():
+        if message := _objective_fault(name, loaded):
+            yield at("objective", message)
+    if len(set(keys.objective)) < len(keys.objective):
+        yield at("objective", "names the same twice")
+    if keys.pruning == HALVING:
+        if len(keys.objective) > 1:
+            yield at("pruning", "Optuna prunes for one objective only; leave pruning out, or name one objective")
+        elif keys.objective == [ENERGY]:
+            yield at("pruning", "needs a metric as the objective: evaluations have no energy objective")
+        if len(keys.seeds or ()) > 1:
+            yield at("pruning", "goes with one seed: a mean over several is known only at their end")
+        if loaded is not None and loaded.recipe.training.eval_strategy == "no":
+            yield at("pruning", "needs evaluations; the recipe has training.eval_strategy: no")
+    if len(set(keys.seeds or ())) < len(keys.seeds or ()):
+        yield at("seeds", "names a seed twice")
+    for key in ("max_energy_kwh", "max_emissions_g"):
+        if loaded is not None and getattr(loaded.recipe.emissions, key) is not None and getattr(keys, key) is not None:
+            yield at(key, f"the recipe has emissions.{key}, which would end single trials; keep one")
+    if space is not None:
+        yield from _count_faults(keys, space, at)
+
+
+def _count_faults(keys: SweepKeys, space: Sequence[Parameter], at: Any) -> Iterator[Problem]:
+    endless = [each.key for each in space if not isinstance(each.values, Choices) and each.values.step is None]
+    if not space:
+        yield at("space", "names no key that varies")
+    elif keys.sampler == "grid" and endless:
+        yield at("sampler", f"grid needs lists or steps; {join_words(endless, 'and')} has neither")
+    elif keys.sampler == "grid" and size(space) is None:
+        yield at("sampler", f"grid: the space has more than {LARGEST_GRID:,} combinations")
+    elif keys.sampler != "grid" and keys.trials is None:
+        yield at("trials", f"missing: how many trials sampler: {keys.sampler} shall make")
+
+
+def _objective_fault(name: str, loaded: LoadedRecipe | None) -> str | None:
+    assert loaded is not None
+    recipe = loaded.recipe
+    own = [*task_metrics(recipe, all_tasks()[recipe.task]), *map(short_metric, recipe.evaluation.metrics or ())]
+    if name in (*own, ENERGY):
+        return None
+    near = did_you_mean(name, [*own, ENERGY])
+    said = f"did you mean {near}?" if near else f"there are {join_words(dict.fromkeys([*own, ENERGY]), 'and')}"
+    return f"{name}: neither a metric of {recipe.task} nor {ENERGY}; {said}"

@@ -1,0 +1,172 @@
+"""The account of a sweep in an Optuna storage, and who chooses the next values: the only module that knows Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from finetune.errors import FinetuneError
+from finetune.sweep.account import CONTINUED, Amount, Entry, State
+from finetune.sweep.definition import Sweep
+from finetune.sweep.space import Params, grid, identity, suggest
+
+_STATES: Mapping[TrialState, State] = {
+    TrialState.WAITING: "waiting", TrialState.RUNNING: "running", TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
+}  # fmt: skip
+_DEFINITION = "definition"
+# A rung is passed by the better half. Of the usual 3 or 4 most fine-tunings would never reach the second rung.
+_REDUCTION = 2
+
+
+@dataclass(frozen=True)
+class Store:
+    """The open study of a sweep; `place` is what another process opens it by."""
+
+    sweep: Sweep
+    study: optuna.Study
+    storage: optuna.storages.BaseStorage
+    place: str
+
+    def entries(self) -> list[Entry]:
+        """Return all entries as they stand now, by number."""
+        return [_entry(trial) for trial in self.study.get_trials(deepcopy=False)]
+
+    def draw(self) -> Entry:
+        """Take the next entry that waits, or draw a new one; nobody else gets it."""
+        sweep, study = self.sweep, self.study
+        study.sampler = _sampler(sweep, len(study.get_trials(deepcopy=False)))
+        trial = study.ask()
+        suggest(sweep.space, trial)
+        return next(entry for entry in self.entries() if entry.number == trial.number)
+
+    def note(self, number: int, **facts: Any) -> None:
+        """Write facts about an entry: reserved, granted, overhead, runs, spent, holder, reason, fate."""
+        identifier = _identifier(self.storage, self.sweep.name, number)
+        for name, value in facts.items():
+            self.storage.set_trial_user_attr(identifier, name, _plain(value))
+
+    def finish(self, number: int, state: State, values: Sequence[float] = ()) -> None:
+        """Say how a trial ended; one that another worker took for dead stays as it is."""
+        told = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[state]
+        given = list(values) if state == "complete" else None
+        self.study.tell(number, given, told, skip_if_finished=True)
+
+    def give_up(self, entry: Entry) -> bool:
+        """End an entry whose worker is gone and let its trial wait to be gone on with; False: somebody was faster."""
+        identifier = _identifier(self.storage, self.sweep.name, entry.number)
+        try:
+            self.note(entry.number, fate=CONTINUED)
+            self.storage.set_trial_state_values(identifier, TrialState.FAIL)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False
+        self._enqueue(entry.params, label=entry.label, runs=dict(entry.runs))
+        return True
+
+    def fill_grid(self) -> None:
+        """Let the combinations of a grid wait that are not there yet, as many as there are to be trials."""
+        there = {identity(entry.params) for entry in self.entries() if entry.is_trial}
+        for params in grid(self.sweep.space)[: self.sweep.trials]:
+            if identity(params) not in there:
+                self._enqueue(params)
+
+    def _enqueue(self, params: Params, **facts: Any) -> None:
+        self.study.enqueue_trial(dict(params), user_attrs=facts or None)
+
+
+def open_store(sweep: Sweep, folder: Path) -> Store:
+    """Open the sweep's study, or make it; raises FinetuneError when it belongs to another sweep or cannot be opened."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place = sweep.storage or str(folder / "journal.log")
+    try:
+        storage = _storage(place)
+        study = optuna.create_study(
+            storage=storage, study_name=sweep.name, load_if_exists=True,
+            directions=["maximize" if each.greater_is_better else "minimize" for each in sweep.objectives],
+        )  # fmt: skip
+    except Exception as error:  # drivers of databases raise what they like
+        raise FinetuneError(f"storage {place} cannot be opened: {_first_line(error)}", "Look at `storage`.") from error
+    known = study.user_attrs.get(_DEFINITION)
+    if known is None:
+        study.set_user_attr(_DEFINITION, sweep.fingerprint())
+    elif known != sweep.fingerprint():
+        raise FinetuneError(
+            f"the sweep {sweep.name} was begun with another recipe, space, objective, sampler, pruning or seeds",
+            "Give the new one its own name, or put back what was changed; trials, budgets and storage may change.",
+        )
+    store = Store(sweep, study, storage, place)
+    if sweep.sampler == "grid":
+        store.fill_grid()
+    return store
+
+
+def should_prune(place: str, study_name: str, number: int, step: int, value: float) -> bool:
+    """Report a trial's score at its evaluation number `step` and return whether it has fallen behind."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION)
+    storage = _storage(place)
+    identifier = _identifier(storage, study_name, number)
+    storage.set_trial_intermediate_value(identifier, step, value)
+    return bool(pruner.prune(optuna.load_study(study_name=study_name, storage=storage), storage.get_trial(identifier)))
+
+
+def _identifier(storage: optuna.storages.BaseStorage, study_name: str, number: int) -> int:
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study_name), number)
+
+
+def _storage(place: str) -> optuna.storages.BaseStorage:
+    if "://" in place:
+        return optuna.storages.RDBStorage(place)
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(place))
+
+
+def _sampler(sweep: Sweep, drawn: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler of the next draw: what it draws depends on the trials so far, not on who draws."""
+    seed = (sweep.sampler_seed + 1_000_003 * drawn) % 2**32
+    if sweep.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    if sweep.sampler == "nsga2":
+        # A generation the size of half the sweep: the usual 50 would leave no trial to learn from.
+        return optuna.samplers.NSGAIISampler(population_size=max(4, sweep.trials // 2), seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def _entry(trial: FrozenTrial) -> Entry:
+    facts, reserved = trial.user_attrs, trial.user_attrs.get("reserved")
+    waiting = trial.system_attrs.get("fixed_params", {}) if trial.state == TrialState.WAITING else {}
+    return Entry(
+        number=trial.number,
+        label=facts.get("label", trial.number),
+        state=_STATES[trial.state],
+        params=trial.params or waiting,
+        values=tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else (),
+        fate=facts.get("fate") if trial.state == TrialState.FAIL else None,
+        reason=facts.get("reason"),
+        runs=facts.get("runs", {}),
+        spent={run: None if amount is None else Amount(*amount) for run, amount in facts.get("spent", {}).items()},
+        reserved=None if reserved is None else Amount(*reserved),
+        granted=bool(facts.get("granted")),
+        overhead=Amount(*facts.get("overhead", (0.0, 0.0))),
+        holder=facts.get("holder"),
+        age_s=(datetime.now() - trial.datetime_start).total_seconds() if trial.datetime_start else 0.0,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Amount):
+        return [value.kwh, value.g]
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
