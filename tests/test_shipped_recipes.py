@@ -28,6 +28,7 @@ EXPECTED = {
     "cnn-dailymail-bart": ([], ["validation", "test"]),
     "go-emotions-roberta": (EMOTIONS, ["validation", "test"]),
     "imdb-gpt2": (["neg", "pos"], ["validation", "test"]),
+    "imdb-masked-distilbert": ([], ["validation", "test"]),
     "mrpc-bert": (["not_equivalent", "equivalent"], ["validation", "test"]),
     "opus-books-t5": ([], ["validation"]),
     "quickstart": (INTENTS, ["validation", "test"]),
@@ -35,6 +36,7 @@ EXPECTED = {
     "quickstart-scratch": (INTENTS, ["validation", "test"]),
     "sst2-distilbert": (["negative", "positive"], ["validation"]),
     "stsb-minilm": ([], ["validation"]),
+    "tinystories-gpt2": ([], ["validation"]),
     "toxic-tweets-pt-distilbert": (SLURS, ["validation", "test"]),
 }
 

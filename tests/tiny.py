@@ -107,13 +107,13 @@ def _unigram():
 
 
 def _tokenizer(family: str):
-    if family in {"bert", "distilbert"}:
+    if family in {"bert", "distilbert", "electra", "modernbert"}:
         return _wordpiece()
     if family == "t5":
         return _unigram()
     if family == "openai-gpt":
         return _plain_bpe()
-    if family == "bart":
+    if family in {"bart", "roberta"}:
         special = {
             "bos_token": "<s>",
             "pad_token": "<pad>",
@@ -166,6 +166,25 @@ def _config(family: str, tokenizer, dropout: float):
             vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, ffn_dim=inner,
             max_position_embeddings=positions, word_embed_proj_dim=width, pad_token_id=pad, bos_token_id=bos,
             eos_token_id=eos, dropout=dropout, attention_dropout=dropout,
+        )  # fmt: skip
+    if family in {"roberta", "electra", "modernbert"}:
+        cls = {"roberta": t.RobertaConfig, "electra": t.ElectraConfig, "modernbert": t.ModernBertConfig}[family]
+        own = (
+            {"embedding_size": width} if family == "electra" else {"type_vocab_size": 1} if family == "roberta" else {}
+        )
+        ends = {} if family != "modernbert" else {
+            f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "bos", "eos")
+        }  # fmt: skip
+        return cls(
+            vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, pad_token_id=pad,
+            intermediate_size=inner, max_position_embeddings=positions + 2, **own, **ends,
+        )  # fmt: skip
+    if family in {"llama", "qwen3"}:
+        cls = t.LlamaConfig if family == "llama" else t.Qwen3Config
+        return cls(
+            vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, head_dim=16,
+            num_key_value_heads=1, intermediate_size=inner, max_position_embeddings=positions,
+            attention_dropout=dropout, bos_token_id=bos, eos_token_id=eos,
         )  # fmt: skip
     if family == "bart":
         return t.BartConfig(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from finetune.data.packing import packed_mask
+
 if TYPE_CHECKING:
     import numpy
 
@@ -142,8 +144,10 @@ def collate(
     import torch
 
     multiple = 8 if device == "cuda" else 1
-    fill = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id}
-    left = tokenizer.padding_side == "left"
+    fill = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id,
+            "position_ids": 0}  # fmt: skip
+    # Models count positions from the left: where each token has a label, it must stand where it does without padding.
+    left = tokenizer.padding_side == "left" and pads.get("labels") is None
     tensors: dict[str, Any] = {}
     for name, value in {**fill, "labels": None, **pads}.items():
         if name not in rows:
@@ -165,10 +169,15 @@ def collate(
 
 def make_batch(features: dict[str, list[Any]], task: Task, context: Context, device: Any) -> dict[str, Any]:
     """Return the tensors of some features on a device, as the task lays them out; of those, INPUTS go to the model."""
+    if task.redraw is not None:
+        features = task.redraw(features, context)
     if task.collate is not None:
         batch = task.collate(features, context)
     else:
         batch = collate(features, context.tokenizer, context.max_length or _NO_LIMIT, device.type, task.pads)
+    if "position_ids" in batch:
+        batch["attention_mask"] = packed_mask(batch["position_ids"], context.kind == "decoder-only")
+        batch["position_ids"] += context.first_position
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 

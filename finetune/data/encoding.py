@@ -166,7 +166,7 @@ def encode_window(source: pyarrow.Table, task: Task, context: Context) -> Any:
     """
     import pyarrow
 
-    encoder = _Encoder(task, context)
+    encoder = _Encoder(task, replace(context, single=True))
     table = pyarrow.Table.from_batches(_encoded_batches(_inputs(source, task), encoder, 1))
     return _checked("train", table, source, encoder, "window")[0]
 

@@ -1,4 +1,4 @@
-"""What the columns of a task hold, and how each kind of value is read: text, tokens, texts, references."""
+"""What the columns of a task hold, and how each kind of value is read: text, tokens, texts, references, messages."""
 
 from __future__ import annotations
 
@@ -106,6 +106,29 @@ def _has_reference(array: Any) -> Any:
     return pyarrow.array(found)
 
 
+def _reads_messages(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    if not (is_list(kind) and types.is_struct(kind.value_type)):
+        return False
+    fields = {field.name: field.type for field in kind.value_type}
+    return all(name in fields and is_text(fields[name]) for name in _MESSAGE)
+
+
+def _as_messages(array: Any) -> Any:
+    import pyarrow
+
+    text = pyarrow.large_string()
+    kind = pyarrow.large_list(pyarrow.struct([(name, text) for name in _MESSAGE]))
+    # Other keys of a message, as the calls of tools, are left out.
+    read = (
+        None if row is None else [{name: (message or {}).get(name) or "" for name in _MESSAGE} for message in row]
+        for row in array.to_pylist()
+    )
+    return pyarrow.array(read, kind)
+
+
+_MESSAGE = ("role", "content")
 _TEXTS = Kind(
     "no list of texts", 'Write lists of texts (jsonl: ["a", "b"]), or map another column: dataset.columns.',
     _reads_texts, _as_texts, _has_texts,
@@ -118,6 +141,10 @@ KINDS = {
     "references": Kind(
         "neither texts nor lists of texts", "Write texts as strings, or map another column: dataset.columns.",
         _reads_references, _as_references, _has_reference,
+    ),
+    "messages": Kind(
+        "no messages", 'Write each row as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].',
+        _reads_messages, _as_messages, _has_texts,
     ),
     "tokens": _TEXTS,
     "texts": _TEXTS,

@@ -11,6 +11,7 @@ from finetune.data.cleaning import inputs_by_role
 from finetune.data.columns import choose_form, map_columns
 from finetune.data.files import read_file
 from finetune.data.json_files import parse_line
+from finetune.data.kinds import KINDS
 from finetune.data.pipe import PATIENCE_S, PIPE, Lines, open_lines
 from finetune.data.raw import RawSplit, table_from_objects
 from finetune.errors import FinetuneError
@@ -121,7 +122,7 @@ def _of_pipe(lines: Lines, names: dict[str, str], task: Task, notes: tuple[str, 
             if lines.as_json:
                 row = parse_line(PIPE, number, line) if line.strip() else {}
             for role, name in names.items():
-                read = _text if task.column(role).kind == "text" else _texts
+                read = _READERS.get(task.column(role).kind, _texts)
                 texts[role].append(read(_value(row, name), number, f"column {name!r} (for {role})"))
             numbers.append(number)
         waited = entry is None or time.monotonic() - first_came >= PATIENCE_S
@@ -162,6 +163,18 @@ def _texts(value: Any, number: int, shown: str) -> list[str]:
     if not isinstance(value, list):
         raise FinetuneError(f"{PIPE}:{number}: {shown} holds no list of texts", 'Write a list: ["a", "b"].')
     return [_text(item, number, shown) for item in value]
+
+
+def _messages(value: Any, number: int, shown: str) -> list[dict[str, str]]:
+    """Return a value of a JSON row as the messages of a conversation."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        raise FinetuneError(f"{PIPE}:{number}: {shown} holds no messages", KINDS["messages"].remedy)
+    return [{name: _text(message.get(name), number, shown) for name in ("role", "content")} for message in value]
+
+
+_READERS = {"text": _text, "messages": _messages}
 
 
 def _batch(texts: Mapping[str, list[Any]], numbers: list[int], notes: tuple[str, ...]) -> RowBatch:

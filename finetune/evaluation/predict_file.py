@@ -132,7 +132,7 @@ def load_model(finished: Finished) -> tuple[Any, Context]:
     model.eval()
     labels = _label_scheme(finished, model.config)
     known = finished.max_length, finished.preprocessing, finished.generation
-    return model, task_context(tokenizer, labels, kind, model.config, *known)
+    return model, replace(task_context(tokenizer, labels, kind, model.config, *known), predicting=True)
 
 
 def _label_scheme(finished: Finished, config: Any) -> LabelScheme:

@@ -159,7 +159,10 @@ def _head_config(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
         config.label2id = {name: index for index, name in enumerate(names)}
     if labels.problem_type in PROBLEM_TYPES:
         config.problem_type = labels.problem_type
-    config.pad_token_id = checkpoint.tokenizer.pad_token_id
+    tokenizer = checkpoint.tokenizer
+    # Models that know it leave the embedding of the padding token untrained; a real end of text must be learned.
+    if labels.problem_type in PROBLEM_TYPES or tokenizer.pad_token_id != tokenizer.eos_token_id:
+        config.pad_token_id = tokenizer.pad_token_id
     return config
 
 

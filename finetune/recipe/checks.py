@@ -19,7 +19,6 @@ from finetune.text import did_you_mean, join_words
 
 # The keys of the format whose feature this version does not have: only their default is accepted.
 NOT_AVAILABLE: tuple[Path, ...] = (
-    ("preprocessing", "packing"),
     ("evaluation", "bias"),
     ("hub", "push_to_hub"),
 )
@@ -31,7 +30,7 @@ SCHEDULERS_NOT_AVAILABLE = (
     "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy",
 )  # fmt: skip
 TASKS_NOT_AVAILABLE = (
-    "question-answering", "multiple-choice", "fill-mask", "text-generation",
+    "question-answering", "multiple-choice",
 )  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
 
@@ -194,6 +193,9 @@ def _streaming(recipe: Recipe) -> Iterator[Finding]:
     if recipe.preprocessing.return_overflowing_tokens:
         key = ("preprocessing", "return_overflowing_tokens")
         yield Finding(key, "how many windows a stream has is not known beforehand; leave it out", (STREAMING,))
+    if recipe.preprocessing.packing:
+        key = ("preprocessing", "packing")
+        yield Finding(key, "how many rows of a stream fit together is not known beforehand; leave it out", (STREAMING,))
     if data.max_train_samples is not None:
         key = ("dataset", "max_train_samples")
         yield Finding(key, "a stream has no sample drawn beforehand; use training.max_steps", (STREAMING,))

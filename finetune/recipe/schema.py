@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from finetune.recipe.adapter_keys import Peft
 from finetune.recipe.emissions_keys import Emissions
 from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber
+from finetune.recipe.preprocessing_keys import Preprocessing
 
 Tracker = Literal[
     "none", "all", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"
@@ -136,56 +137,6 @@ class Dataset(Section):
     max_eval_samples: Count | None = Field(
         default=None,
         description="Evaluate on a sample of this many rows of each evaluation split: seeded and stratified.",
-    )
-
-
-class Preprocessing(Section):
-    """How texts become tokens."""
-
-    max_length: Count | None = Field(
-        default=None,
-        description=(
-            "Longest input, in tokens; null: what the model can take. Batches are padded to their own longest row."
-        ),
-    )
-    truncation: bool = Field(default=True, description="Cut longer inputs at max_length; false refuses them.")
-    return_overflowing_tokens: bool = Field(
-        default=False,
-        description=(
-            "Cut longer inputs into windows that overlap by doc_stride tokens, instead of losing what comes after "
-            "max_length (token classification)."
-        ),
-    )
-    label_all_tokens: bool = Field(
-        default=False,
-        description="Train on every sub-word of a tagged word, not only on its first (token classification).",
-    )
-    doc_stride: Annotated[WholeNumber, Field(ge=0)] = Field(
-        default=128,
-        description="Overlap, in tokens, of the windows into which long inputs are cut.",
-    )
-    packing: bool = Field(default=False, description="Join short texts into full windows (language modelling).")
-    source_prefix: Text | None = Field(
-        default=None,
-        description="Put before every source text, as T5 was pre-trained (text2text-generation).",
-        examples=["summarize: "],
-    )
-    source_lang: Text | None = Field(
-        default=None,
-        description="Language of the source, by the code of a multilingual tokenizer (mBART, NLLB, M2M100).",
-        examples=["en_XX"],
-    )
-    target_lang: Text | None = Field(
-        default=None,
-        description="Language of the target, by the tokenizer's code; generation begins with it.",
-        examples=["pt_XX"],
-    )
-    max_target_length: Count | None = Field(
-        default=None,
-        description="Longest target, in tokens: longer ones are cut in training. null: as max_length.",
-    )
-    num_proc: Count | None = Field(
-        default=None, description="Processes that tokenise; null: one, or all cores from 100,000 rows on."
     )
 
 

@@ -66,6 +66,9 @@ class LabelScheme:
 class Context:
     """What the functions of a task work with beside rows and tensors; without class weights it travels to processes.
 
+    predicting: rows come without targets, to be answered for a user (`finetune predict`).
+    first_position: the position of the first token of a text in a packed row.
+    single: a row may be one feature only, as in a stream, whose steps are counted in rows.
     max_length: the limit in tokens (None: none). settings: the keys of the recipe's `preprocessing` that are the
     task's own. generation: the recipe's section. class_weights (a tensor) and label_smoothing are set in training only.
     """
@@ -75,6 +78,9 @@ class Context:
     kind: str  # encoder-only | decoder-only | encoder-decoder
     max_length: int | None
     truncation: bool = True
+    predicting: bool = False
+    single: bool = False
+    first_position: int = 0
     doc_stride: int = 128
     settings: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +104,8 @@ class Task:
         is. `length` counts tokens where that is not the length of input_ids. If `encodes_target`, the rows have their
         target (not when predicting) and `labels` is made of it here.
     pads: columns of features that a batch needs beside the model's inputs → what fills them up (None: one number each).
+    redraw(features, context): features as they are drawn anew for each batch, before padding (masking). In training
+        `draw` seeds each by the run's seed, the step and its place; elsewhere they must come out alike each time.
     collate(features, context): the tensors of a batch, where padding is not enough; by their names they are the model's
         inputs (`data.batching.INPUTS`) or for the task itself.
     loss(outputs, batch, context): the loss summed over what it counts; loss_weight(batch, context): how much that is.
@@ -136,6 +144,7 @@ class Task:
     settings: tuple[str, ...] = ()
     encodes_target: bool = False
     pads: Mapping[str, int | None] = field(default_factory=dict)
+    redraw: Callable[[dict[str, list[Any]], Context], dict[str, list[Any]]] | None = None
     collate: Callable[[dict[str, list[Any]], Context], dict[str, Any]] | None = None
     ask: Callable[[Any, Mapping[str, Any], Context], Any] | None = None
     generates: Callable[[Context], dict[str, Any]] | None = None

@@ -80,7 +80,8 @@ def describe_dry_run(report: dict[str, Any]) -> str:
     model, data, training, memory = (report[part] for part in ("model", "dataset", "training", "memory"))
     size = {name: f"{count / 1e9:.2f} GB" for name, count in memory.items()}
     disk = {name: "unknown" if count is None else file_size(count) for name, count in report["disk"].items()}
-    labels = join_words(data["label_names"][:12], "and") or "a number"
+    unnamed = "a number" if data["problem_type"] == "regression" else "none"
+    labels = join_words(data["label_names"][:12], "and") or unnamed
     more = len(data["label_names"]) - 12
     lengths, rows = data["length_tokens"], data["rows"]
     seeds = [str(seed) for seed in report["seeds"]]

@@ -86,8 +86,10 @@ def find_frozen(
     if what in ("none", "embeddings"):
         return Frozen(model, modules), ()
     try:
-        if task.collate is not None or task.ask is not None:
+        if task.collate is not None or task.ask is not None or task.redraw is not None:
             raise NoCutError(f"the batches of {task.name} are more than rows of tokens")
+        if recipe.preprocessing.packing:
+            raise NoCutError("rows are packed (preprocessing.packing)")
         if recipe.training.torch_compile:
             raise NoCutError("the model is compiled as a whole (training.torch_compile)")
         if recipe.dataset.streaming:
@@ -131,13 +133,19 @@ def record(prepared: Prepared, session: Session, name: str) -> float:
     return time.perf_counter() - began
 
 
-def load_batch(prepared: Prepared, name: str, split: Any, rows: Any) -> dict[str, Any]:
-    """Return the tensors of some rows of a split on the device, with `states` where the frozen part is left out."""
+def load_batch(prepared: Prepared, name: str, split: Any, rows: Any, step: int | None = None) -> dict[str, Any]:
+    """Return the tensors of some rows of a split on the device, with `states` where the frozen part is left out.
+
+    `step` is that of the training, where they are for one.
+    """
     frozen, device = prepared.frozen, prepared.accelerator.device
     known = frozen.records.get(name)
     if known is not None and known.tokens is not None:
         return {name: tensor.to(device) for name, tensor in _short_batch(known, known.tokens, rows).items()}
-    batch = make_batch(split[rows], prepared.task, prepared.context, device)
+    features = split[rows]
+    if step is not None and prepared.task.redraw is not None:
+        features["draw"] = [(prepared.recipe.training.seed, step, int(row)) for row in rows]
+    batch = make_batch(features, prepared.task, prepared.context, device)
     if frozen.cut is None:
         return batch
     if known is not None:

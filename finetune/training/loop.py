@@ -157,7 +157,7 @@ def optimizer_steps(prepared: Prepared, start: int, session: Session) -> Iterato
         if prepared.unfreezing:
             prepared.unfreezing.before(step)
         micros = [
-            (load_batch(prepared, "train", source, rows), counts)
+            (load_batch(prepared, "train", source, rows, step), counts)
             for rows, counts in micro_batches(batch, prepared.rows_at_once, ranks.rank(), ranks.size())
         ]
         start_training_mode(prepared)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetune import ranks
 from finetune.data.batching import batch_columns
 from finetune.data.encoding import EncodedData, encode_data
+from finetune.data.packing import pack_train
 from finetune.data.sources import LoadedData, load_data
 from finetune.data.stream import WINDOW_ROWS
 from finetune.data.token_cache import cache_directory
@@ -22,6 +23,7 @@ from finetune.models.adapters import frozen_digest, has_adapters
 from finetune.models.build import Checkpoint, build_model, open_checkpoint
 from finetune.models.generation import generation_config
 from finetune.models.heads import require_head
+from finetune.models.packing import packing_context
 from finetune.models.shrink import shrink_config
 from finetune.recipe.metric_names import short_metric, without_bounds
 from finetune.recipe.schema import Recipe, Training
@@ -174,6 +176,8 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
         encoded = encode_data(
             splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory()
         )
+        if recipe.preprocessing.packing:
+            encoded = pack_train(encoded, max_length)
     return Inputs(
         recipe, data.task, checkpoint, precision, max_length, data, context, encoded, metric_names, best_metric,
         generation,
@@ -192,16 +196,18 @@ def load_objects(inputs: Inputs, directory: Path) -> Prepared:
     recipe, checkpoint, data, encoded = inputs.recipe, inputs.checkpoint, inputs.data, inputs.encoded
     accelerator = start_accelerator(inputs.precision, _trackers(recipe), str(directory))
     model, notes = _new_model(inputs)
+    task, context = inputs.task, _training_context(inputs, accelerator.device)
+    if recipe.preprocessing.packing:
+        context = packing_context(model, encoded.splits["train"], task, context)
     frozen_weights = frozen_digest(model) if has_adapters(model) else None
     plan = make_plan(recipe.training, count_train_features(data, encoded), ranks.size())
     notes += freeze_unreached(model, recipe.training.gradual_unfreezing, plan)
     counts = _count_parameters(model)
     if accelerator.device.type == "cpu" and not accelerator.is_fsdp2:
         # What a task adds when it makes a batch is not in the rows.
-        speed_up_model(model, recipe, None if inputs.task.collate else inputs.known_rows)
+        speed_up_model(model, recipe, None if inputs.task.collate or inputs.task.redraw else inputs.known_rows)
     unfreezing = plan_unfreezing(model, recipe.training.gradual_unfreezing, plan)
     model, optimizer, frame = distribute(accelerator, model, recipe.training)
-    task, context = inputs.task, _training_context(inputs, accelerator.device)
     frozen, frozen_notes = find_frozen(
         accelerator.unwrap_model(model), recipe, encoded.splits["train"], task, context, accelerator
     )

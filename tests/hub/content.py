@@ -188,6 +188,20 @@ def imdb() -> Repository:
     return parquet_dataset("stanfordnlp/imdb", {"plain_text": Configuration("plain_text", features, splits)})
 
 
+def tiny_stories() -> Repository:
+    """TinyStories: texts of several sentences, without labels and without a test split."""
+    from datasets import Features, Value
+
+    def rows(count: int, start: int) -> list[dict[str, Any]]:
+        sentences = [text for text, _ in _sentences(4 * count, start)]
+        return [{"text": ". ".join(sentences[at : at + 4])} for at in range(0, 4 * count, 4)]
+
+    content = Configuration("data", Features({"text": Value("string")}), {
+        "train": rows(48, 0), "validation": rows(12, 400),
+    })  # fmt: skip
+    return parquet_dataset("roneneldan/TinyStories", {"default": content})
+
+
 def ag_news() -> Repository:
     """AG News: four topics, no validation split."""
     from datasets import ClassLabel, Features, Value
@@ -273,6 +287,7 @@ DATASETS = {
     "nyu-mll/glue": glue,
     "google-research-datasets/go_emotions": go_emotions,
     "stanfordnlp/imdb": imdb,
+    "roneneldan/TinyStories": tiny_stories,
     "fancyzhx/ag_news": ag_news,
     "mteb/BrazilianToxicTweetsClassification": toxic_tweets,
 }

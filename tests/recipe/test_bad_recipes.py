@@ -138,7 +138,8 @@ SECTIONS = [
     ("emissions: {max_emissions_g: 50g}",
      "emissions.max_emissions_g: expected a number above 0 or null, found the text '50g'"),
     ("hub: {push_to_hub: true}", "hub.push_to_hub: not available in this version; leave it out"),
-    ("preprocessing: {packing: true}", "preprocessing.packing: not available in this version; leave it out"),
+    ("preprocessing: {packing: true}",
+     "preprocessing.packing: text-classification has no use for it, but fill-mask and text-generation; leave it out"),
 ]  # fmt: skip
 
 WHOLE = [
@@ -150,10 +151,11 @@ WHOLE = [
     ("task: text-clasification\n" + MODEL + DATA,
      "1: task: unknown task 'text-clasification'; did you mean text-classification?"),
     ("task: question-answering\n" + MODEL + DATA,
-     "1: task: question-answering is not available in this version, which has text-classification "
-     "and token-classification"),
-    ("task: cooking\n" + MODEL + DATA, "1: task: unknown task 'cooking'; this version has "
-     "text-classification and token-classification"),
+     "1: task: question-answering is not available in this version, which has fill-mask, text2text-generation, "
+     "summarization, translation, text-classification, text-generation and token-classification"),
+    ("task: cooking\n" + MODEL + DATA, "1: task: unknown task 'cooking'; this version has fill-mask, "
+     "text2text-generation, summarization, translation, text-classification, text-generation and "
+     "token-classification"),
     (HEAD + "model: {name_or_path: ''}\n" + DATA,
      "2: model.name_or_path: expected a text, not empty, found the text ''"),
     (HEAD + "model: {name_or_path: a/b, freeze: 0}\n" + DATA,

@@ -26,9 +26,7 @@ def test_reference_schema_refuses_unknown_keys_and_describes_every_key():
         assert part["description"]
         assert all(key.get("description") or key["$ref"] for key in part["properties"].values())
     assert schema["$defs"]["Training"]["properties"]["eval_strategy"]["enum"] == ["no", "epoch", "steps"]
-    assert schema["$defs"]["Preprocessing"]["properties"]["packing"]["description"].endswith(
-        "Not available in this version."
-    )
+    assert schema["$defs"]["Evaluation"]["properties"]["bias"]["description"].endswith("Not available in this version.")
 
 
 def test_reference_schema_beside_the_recipes_is_current():
