@@ -36,6 +36,10 @@ class Amount:
         """Return what is left of this amount, nothing at least."""
         return Amount(max(0.0, self.kwh - other.kwh), max(0.0, self.g - other.g))
 
+    def at_least(self, other: Amount) -> Amount:
+        """Return the larger of the two, in each unit."""
+        return Amount(max(self.kwh, other.kwh), max(self.g, other.g))
+
     def fits(self, budget: Budget) -> bool:
         """Tell whether the budget allows so much."""
         return (budget.energy_kwh is None or self.kwh <= budget.energy_kwh) and (
@@ -117,6 +121,18 @@ def is_superfluous(entries: Sequence[Entry], own: Entry, wanted: int) -> str | N
     if any(identity(entry.params) == identity(own.params) for entry in before):
         return "these values were tried before"
     return None
+
+
+def fair_share(entries: Sequence[Entry], own: Entry, budget: Budget, wanted: int) -> Amount:
+    """Return a trial's part of what is neither spent nor held back by others, if all trials to come had as much.
+
+    A forecast may be too low: where the budget is ample, a trial that holds back its share is not cut short by that.
+    """
+    others = [entry for entry in entries if entry.number != own.number]
+    gone = spent(entries) + held_back(others)
+    to_come = max(1, wanted - sum(entry.granted or not entry.is_open for entry in trials(others)))
+    limits = (budget.energy_kwh or 0.0), (budget.emissions_g or 0.0)
+    return Amount(*limits).less(gone).times(1 / to_come)
 
 
 Verdict = Literal["begin", "step back", "wait", "over"]

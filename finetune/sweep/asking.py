@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from finetune.training.options import Trial
@@ -29,16 +30,15 @@ def as_option(question: Question | None) -> str:
 def as_trial(option: str) -> Trial:
     """Return what the option --trial says."""
     content = json.loads(option)
-    return Trial(_asks(Question(**content)) if content else None)
+    # The ranks send each other their options: a partial can be pickled, a function inside another cannot.
+    return Trial(partial(_ask, Question(**content)) if content else None)
 
 
-def _asks(question: Question) -> Callable[[int, Mapping[str, Any]], str | None]:
-    def ask(number: int, point: Mapping[str, Any]) -> str | None:
-        from finetune.sweep.store import should_prune
+def _ask(question: Question, number: int, point: Mapping[str, Any]) -> str | None:
+    """Return why a trial should end after its evaluation of this number, or None."""
+    from finetune.sweep.store import should_prune
 
-        value = point["metrics"][question.metric]
-        if not should_prune(question.place, question.study, question.number, number, value):
-            return None
-        return f"{PRUNED}{question.metric} {value:.4g} at evaluation {number} is behind the better half of the trials"
-
-    return ask
+    value = point["metrics"][question.metric]
+    if not should_prune(question.place, question.study, question.number, number, value):
+        return None
+    return f"{PRUNED}{question.metric} {value:.4g} at evaluation {number} is behind the better half of the trials"

@@ -115,6 +115,7 @@ def to_text(report: Report, reason: str | None = None) -> str:
     title = one_line(f"{sweep.name}: {len(found)} of {plural(sweep.trials, 'trial')}")
     states = join_words([f"{number} {state}" for state, number in counts if number], "and")
     lines = [title + (f" ({states})" if states else ""), "", _table(report), ""]
+    lines += [f"failed   trial {entry.label}: {entry.reason}" for entry in found if entry.state == "failed"]
     if reason:
         lines.append(f"ended    {reason}")
     lines += _best_lines(report)
@@ -154,7 +155,7 @@ def _table(report: Report) -> str:
         heading = "energy" if objective.is_energy else objective.name
         cells = [words(entry.values[place]) if entry.values else "–" for entry in found]
         columns.append(Column(heading, cells, right=True))
-    for parameter in sweep.space:
+    for parameter in (each for each in sweep.space if each.varies):
         cells = [_cell(entry.params.get(parameter.key, "–")) for entry in found]
         columns.append(Column(parameter.key.rpartition(".")[2], cells, right=True))
     return text_table(columns)

@@ -60,6 +60,11 @@ class Parameter:
     values: Choices | Range
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
+    @property
+    def varies(self) -> bool:
+        """Tell whether it is more than one value that holds always."""
+        return isinstance(self.values, Range) or len(self.values.values) > 1 or bool(self.when)
+
     def takes_part(self, params: Params) -> bool:
         """Tell whether the key takes part beside the values that were chosen before it."""
         return all(key in params and _same(params[key], allowed) for key, allowed in self.when.items())

@@ -10,10 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finetune.console import say
-from finetune.emissions.neighbours import host_folder
+from finetune.emissions.neighbours import host_folder, living_runs
 from finetune.errors import FinetuneError
+from finetune.text import join_words
 
 _POLL_SECONDS = 0.5
+
+
+def wait_until_alone(top: Path | None = None) -> None:
+    """Wait until no run is metered on this machine: the energy of two at once is nobody's own."""
+    said = False
+    while others := living_runs(top):
+        if not said:
+            say(f"waiting for {join_words(others, 'and')} to end: beside it the energy of a trial is not its own; "
+                "--allow-shared does not wait")  # fmt: skip
+        said = True
+        time.sleep(_POLL_SECONDS)
 
 
 @contextmanager

@@ -12,13 +12,13 @@ from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.runs import formats
 from finetune.runs.liveness import is_alive, is_holder_alive, sign_of_life
-from finetune.sweep.account import WITHDRAWN, Amount, Entry, is_superfluous, trials, verdict
+from finetune.sweep.account import WITHDRAWN, Amount, Entry, fair_share, is_superfluous, trials, verdict
 from finetune.sweep.asking import Question
 from finetune.sweep.definition import Sweep
 from finetune.sweep.space import overrides, size
 from finetune.sweep.store import Store
 from finetune.sweep.trial import Conditions, Launch, Outcome, has_trained, run_trial, runs_of, spent_by
-from finetune.sweep.turns import turn
+from finetune.sweep.turns import turn, wait_until_alone
 from finetune.text import plural
 
 _POLL_SECONDS = 1.0
@@ -65,6 +65,8 @@ def work(worker: Worker) -> Ending:
             entry, ending = _next_entry(worker)
             if entry is None:
                 return ending
+            if worker.sweep.wants_energy and not worker.conditions.allow_shared:
+                wait_until_alone()
             outcome = _make(worker, entry)
         if outcome.state == "interrupted":
             return Ending(outcome.code, "interrupted; the same command goes on")
@@ -150,16 +152,19 @@ def _is_within_budget(worker: Worker, entry: Entry) -> bool:
     forecast, overhead = worker.forecast(worker.sweep, entry)
     already = sum(filter(None, spent_by(runs_of(worker.sweep, entry)).values()), Amount())
     # A trial that goes on needs the rest, and does some work again.
-    forecast = max(forecast.less(already), forecast.times(_LEAST_REST), key=lambda amount: amount.kwh)
+    forecast = forecast.less(already).at_least(forecast.times(_LEAST_REST))
     store.note(entry.number, overhead=overhead)
     said = False
     while True:
-        store.note(entry.number, reserved=forecast, holder=sign_of_life())
-        own = replace(entry, reserved=forecast)
+        reserved = forecast.at_least(fair_share(store.entries(), entry, budget, worker.sweep.trials))
+        store.note(entry.number, reserved=reserved, holder=sign_of_life())
+        own = replace(entry, reserved=reserved)
         found = verdict(store.entries(), own, budget)
         if found == "begin":
             store.note(entry.number, granted=True)
-            say(f"trial {entry.label}: {formats.energy(forecast.kwh)} reserved (high end of its forecast)")
+            say(
+                f"trial {entry.label}: {formats.energy(reserved.kwh)} reserved, {formats.energy(forecast.kwh)} forecast"
+            )
             return True
         if found == "over":
             store.note(entry.number, reserved=None)

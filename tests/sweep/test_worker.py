@@ -123,12 +123,13 @@ def test_worker_ends_before_the_budget_is_over(new_worker, sweep_file, play):
     ending = work(worker)
     assert "the budget leaves no room" in ending.reason
     assert states(worker) == ["complete"] * 3
-    assert [options["max-energy"] for _, options in play.commands] == ["0.002kWh"] * 3
+    assert [options["max-energy"] for _, options in play.commands] == ["0.002kWh"] * 3  # their shares are less
     assert spent(worker.store.entries()).kwh == pytest.approx(0.001 + 0.0011 + 0.001 + 4 * 0.0001)
     assert totals(report_of(worker))["budget_kwh"] < 0.005
-    # With more to spend the same sweep goes on.
+    # With more to spend the same sweep goes on, and its last trial may take all that is left.
     again = new_worker(sweep_file(max_energy_kwh=0.01))
     assert work(again).code == 0
+    assert float(play.commands[-1][1]["max-energy"].removesuffix("kWh")) == pytest.approx(0.01 - 0.0031 - 5 * 0.0001)
     assert states(again) == ["complete"] * 4
 
 
