@@ -187,7 +187,7 @@ def json_line(answer: Answer, roles: Sequence[str]) -> dict[str, Any]:
 def csv_cells(answer: Answer, roles: Sequence[str]) -> list[Any]:
     """Return one row of the csv; several labels, and their probabilities, are joined by "|", all else is JSON."""
     said: Mapping[str, Any] = answer.said or {"prediction": None}
-    prediction, probability = said["prediction"], said.get("probability")
+    prediction, probability = said["prediction"], said.get("probability", said.get("score"))
     if isinstance(prediction, list) and "probabilities" in said:
         probability = "|".join(str(said["probabilities"][label]) for label in prediction)
         prediction = "|".join(prediction)

@@ -19,11 +19,12 @@ INTENTS = [
     "account_access", "change_or_cancel_order", "damaged_or_wrong_item", "delivery_status", "payment_problem",
     "product_question", "return_or_refund", "warranty_or_repair",
 ]  # fmt: skip
-FAST = {"sst2-distilbert", "go-emotions-roberta", "conll2003-distilbert"}
+FAST = {"sst2-distilbert", "go-emotions-roberta", "conll2003-distilbert", "squad-distilbert", "arc-bert"}
 
 # recipe: its labels in the order of their ids, and the splits that are scored
 EXPECTED = {
     "ag-news-bart": (TOPICS, ["validation", "test"]),
+    "arc-bert": ([], ["validation", "test"]),
     "conll2003-distilbert": (ENTITIES, ["validation", "test"]),
     "cnn-dailymail-bart": ([], ["validation", "test"]),
     "go-emotions-roberta": (EMOTIONS, ["validation", "test"]),
@@ -34,6 +35,7 @@ EXPECTED = {
     "quickstart": (INTENTS, ["validation", "test"]),
     "quickstart-lora": (INTENTS, ["validation", "test"]),
     "quickstart-scratch": (INTENTS, ["validation", "test"]),
+    "squad-distilbert": ([], ["validation"]),
     "sst2-distilbert": (["negative", "positive"], ["validation"]),
     "stsb-minilm": ([], ["validation"]),
     "tinystories-gpt2": ([], ["validation"]),

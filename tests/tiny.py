@@ -240,3 +240,38 @@ def toy_rewritten_rows() -> list[dict[str, object]]:
         [word] = set(row["text"].split()) & {*GOOD, *BAD}
         rows.append({"text": row["text"], "target": f"the word {word} is {row['label']}"})
     return rows
+
+
+def toy_questions(unanswerable: bool = False, count: int = 288) -> list[dict[str, object]]:
+    """Return `count` questions in SQuAD's columns: which word of a context is a kind one, or which one is not.
+
+    With `unanswerable` every third context has no such word, and the question no answer.
+    """
+    frames = [frame for frame in FRAMES if not frame.startswith("{")]
+    draw = random.Random(3)
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        kind = number % 2
+        asked, other = draw.choice((BAD, GOOD)[kind]), draw.choice((GOOD, BAD)[kind])
+        missing = unanswerable and number % 3 == 0
+        said = [other, other] if missing else [asked, other]
+        draw.shuffle(said)
+        context = ", ".join(frame.format(word) for frame, word in zip(draw.sample(frames, 2), said, strict=True))
+        answers = (
+            {"text": [], "answer_start": []} if missing else {"text": [asked], "answer_start": [context.index(asked)]}
+        )
+        question = f"what was {('awful', 'lovely')[kind]}"
+        rows.append({"id": str(number), "question": question, "context": context, "answers": answers})
+    return rows
+
+
+def toy_choices(count: int = 96) -> list[dict[str, object]]:
+    """Return questions with four words to choose from, of which one is of the kind that is asked for."""
+    draw = random.Random(4)
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        kind, answer = number % 2, draw.randrange(4)
+        choices = draw.sample((GOOD, BAD)[kind], 3)
+        choices.insert(answer, draw.choice((BAD, GOOD)[kind]))
+        rows.append({"question": f"what was {('awful', 'lovely')[kind]}", "choices": choices, "answer": answer})
+    return rows

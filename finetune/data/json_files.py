@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.raw import CHUNK_ROWS, Objects, Part, table_from_objects
+from finetune.data.squad_files import is_nested, questions_of
 from finetune.data.text_files import open_text, read_error
 from finetune.errors import FinetuneError
 
@@ -31,6 +32,8 @@ def read_jsonl(path: Path) -> Part:
 
 def read_json(path: Path) -> Part:
     """Read a JSON file: a list of objects, an object whose `data` is that list, or objects line by line.
+
+    SQuAD's nested form gives a row for each question.
 
     The file is parsed in one piece: prefer jsonl for large data. Raises FinetuneError with line and column.
     """
@@ -64,6 +67,8 @@ def read_json(path: Path) -> Part:
                 f"{path}: row {number} is {_named(row)}, not an object",
                 'Write each row as {"text": …, "label": …}.',
             )
+    if is_nested(rows):
+        rows = questions_of(str(path), rows)
     chunks: Iterator[Objects] = ((rows[i : i + CHUNK_ROWS], None) for i in range(0, len(rows), CHUNK_ROWS))
     return _with_rows(table_from_objects(str(path), chunks, notes))
 

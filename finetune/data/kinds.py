@@ -133,6 +133,28 @@ _TEXTS = Kind(
     "no list of texts", 'Write lists of texts (jsonl: ["a", "b"]), or map another column: dataset.columns.',
     _reads_texts, _as_texts, _has_texts,
 )  # fmt: skip
+
+
+def _reads_choices(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return _reads_texts(_text_field(kind).type if types.is_struct(kind) and _text_field(kind) else kind)
+
+
+def _text_field(kind: pyarrow.DataType) -> Any:
+    """Return the field of the texts in ARC's form, {"text": [...], "label": [...]}."""
+    place = kind.get_field_index("text")
+    return kind.field(place) if place >= 0 else None
+
+
+def _as_choices(array: Any) -> Any:
+    from pyarrow import types
+
+    if types.is_struct(array.type):
+        array = array.flatten()[array.type.get_field_index("text")]
+    return _as_texts(array)
+
+
 KINDS = {
     "text": Kind(
         "no text", "Write texts as strings, or map another column: dataset.columns.",
@@ -148,4 +170,8 @@ KINDS = {
     ),
     "tokens": _TEXTS,
     "texts": _TEXTS,
+    "choices": Kind(
+        "no list of choices", 'Write lists of texts (jsonl: ["a", "b"]), or {"text": ["a", "b"]}, as ARC has them.',
+        _reads_choices, _as_choices, _has_texts,
+    ),
 }  # fmt: skip

@@ -158,6 +158,8 @@ def _text(value: Any, number: int, shown: str) -> str:
 
 def _texts(value: Any, number: int, shown: str) -> list[str]:
     """Return a value of a JSON row as a list of texts."""
+    if isinstance(value, dict) and "text" in value:  # choices in ARC's form
+        value = value["text"]
     if value is None:
         return []
     if not isinstance(value, list):

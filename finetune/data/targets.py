@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from finetune.data.choices import read_choices
 from finetune.data.cleaning import label_column
 from finetune.data.kinds import KINDS, Kind
 from finetune.data.labels import encode_labels, make_reader
+from finetune.data.reference_answers import read_answers
 from finetune.data.tags import read_spans, read_tags
 from finetune.errors import FinetuneError
 from finetune.tasks import LabelScheme
@@ -48,6 +50,10 @@ def read_target(task: Task, split: RawSplit, table: pyarrow.Table, columns: Colu
             return Target(reader.scheme, lambda split, table: encode_labels(reader, split, table))
         case "tags" | "spans" as kind:
             return Target(*(read_tags if kind == "tags" else read_spans)(split, table, str(source)))
+        case "choice":
+            return Target(*read_choices(split, table, str(source)))
+        case "answers":
+            return Target(*read_answers(split, table, str(source)))
         case kind:
             sources = [source] if isinstance(source, str) else list(source)
             return _as_it_is(task, split, table, sources, kind)

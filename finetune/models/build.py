@@ -157,6 +157,8 @@ def _head_config(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
         names = labels.names or ("value",)
         config.id2label = dict(enumerate(names))
         config.label2id = {name: index for index, name in enumerate(names)}
+    else:
+        config.num_labels = 2  # transformers' default, which a head for other labels changed; spans have two ends
     if labels.problem_type in PROBLEM_TYPES:
         config.problem_type = labels.problem_type
     tokenizer = checkpoint.tokenizer

@@ -29,9 +29,6 @@ VALUES_NOT_AVAILABLE: Mapping[Path, tuple[str, ...]] = {
 SCHEDULERS_NOT_AVAILABLE = (
     "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "greedy",
 )  # fmt: skip
-TASKS_NOT_AVAILABLE = (
-    "question-answering", "multiple-choice",
-)  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
 
 VALIDATION_WORDS = ("valid", "val", "dev")  # other names under which that split is found
@@ -102,7 +99,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     if task is None:
         yield Finding(TASK, _unknown_task(recipe.task))
         task = all_tasks().get(did_you_mean(recipe.task, all_tasks()) or "")
-    if task is None or recipe.task in TASKS_NOT_AVAILABLE:
+    if task is None:
         return
     yield from _columns(recipe, task)
     yield from _settings(recipe, task)
@@ -156,10 +153,8 @@ def _value(recipe: Recipe, key: Path) -> Any:
 
 def _unknown_task(name: str) -> str:
     known = join_words(all_tasks(), "and")
-    if name in TASKS_NOT_AVAILABLE:
-        return f"{name} is {NOT_IN_THIS_VERSION}, which has {known}"
-    near = did_you_mean(name, (*all_tasks(), *TASKS_NOT_AVAILABLE))
-    if near in all_tasks():
+    near = did_you_mean(name, all_tasks())
+    if near:
         return f"unknown task {name!r}; did you mean {near}?"
     return f"unknown task {name!r}; this version has {known}"
 
@@ -196,6 +191,8 @@ def _streaming(recipe: Recipe) -> Iterator[Finding]:
     if recipe.preprocessing.packing:
         key = ("preprocessing", "packing")
         yield Finding(key, "how many rows of a stream fit together is not known beforehand; leave it out", (STREAMING,))
+    if recipe.task == "question-answering":
+        yield Finding(STREAMING, "how many windows a stream has is not known beforehand; leave it out", (TASK,))
     if data.max_train_samples is not None:
         key = ("dataset", "max_train_samples")
         yield Finding(key, "a stream has no sample drawn beforehand; use training.max_steps", (STREAMING,))

@@ -32,6 +32,17 @@ class Preprocessing(Section):
         default=128,
         description="Overlap, in tokens, of the windows into which long inputs are cut.",
     )
+    max_answer_length: Count | None = Field(
+        default=None,
+        description="Longest answer that is looked for, in tokens; null: any length (question answering).",
+    )
+    null_score_diff_threshold: float = Field(
+        default=0.0,
+        description=(
+            "A question gets no answer where the score of none is more than this above that of the best answer; where "
+            "every training question has an answer, each gets one (question answering)."
+        ),
+    )
     packing: bool = Field(
         default=False,
         description=(

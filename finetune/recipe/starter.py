@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from finetune.errors import FinetuneError
-from finetune.recipe.checks import TASKS_NOT_AVAILABLE
 from finetune.recipe.dump import quote
 from finetune.recipe.shipped import write_new
 from finetune.tasks import Task, all_tasks
@@ -64,9 +63,8 @@ def _find_task(name: str) -> Task:
     if name in tasks:
         return tasks[name]
     near = did_you_mean(name, tasks)
-    lacking = "is not available in this version" if name in TASKS_NOT_AVAILABLE else "is not a task"
-    said = f"; did you mean {near}?" if near and name not in TASKS_NOT_AVAILABLE else ""
-    raise FinetuneError(f"{name} {lacking}{said}", f"This version has {join_words(tasks, 'and')}.")
+    said = f"; did you mean {near}?" if near else ""
+    raise FinetuneError(f"{name} is not a task{said}", f"This version has {join_words(tasks, 'and')}.")
 
 
 def write_starter(path: Path, task_name: str, model: str, data: str, force: bool = False) -> None:

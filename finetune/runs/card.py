@@ -10,11 +10,15 @@ from finetune.runs.card_metadata import card_metadata, hardware_words, languages
 from finetune.runs.record import Run, as_number, run_from_json, run_to_json
 from finetune.runs.report import BASELINE_WORDS, baseline_score, intensity_source, intensity_words
 from finetune.runs.tables import Column, markdown_cell, markdown_table
+from finetune.tasks import all_tasks
 
 _SETTINGS = (
     "num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay",
     "per_device_train_batch_size", "gradient_accumulation_steps", "optim", "seed",
 )  # fmt: skip
+
+# The tasks for which transformers 5 has a pipeline.
+_PIPELINES = ("text-classification", "token-classification", "fill-mask", "text-generation")
 
 
 def model_card(run: Run) -> str:
@@ -209,6 +213,18 @@ def _usage(run: Run) -> str:
     extra = options.get(str(run.dataset.get("problem_type")), "")
     task = str(run.recipe.get("task") or "text-classification")
     task = task if re.fullmatch(r"[\w-]+", task) else "text-classification"
+    if task in all_tasks() and task not in _PIPELINES:
+        auto = all_tasks()[task].auto_classes.get(str(run.model.get("kind")), "AutoModel")
+        return f"""## How to use it
+
+For a file of rows: `finetune predict RUN FILE`. In Python:
+
+```python
+from transformers import AutoTokenizer, {auto}
+
+model = {auto}.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+```"""
     return f"""## How to use it
 
 ```python

@@ -17,7 +17,8 @@ LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "perplexity", "brier_
 # The metrics with bounds at most 2 apart: a hundredth of 1 is a point of theirs.
 BOUNDED_METRICS = frozenset(
     {
-        "accuracy", "exact_match", "matthews_correlation", "pearson", "spearman", "brier_score",
+        "accuracy", "accuracy_unanswerable", "exact_match", "exact_match_answerable", "f1", "f1_answerable",
+        "precision", "recall", "matthews_correlation", "pearson", "spearman", "brier_score",
         "rouge1", "rouge2", "rougeL", "rougeLsum",
         *(f"{name}_{average}" for name in ("f1", "precision", "recall") for average in ("macro", "micro", "weighted")),
     }
@@ -194,6 +195,21 @@ def ratio(above: Any, below: Any) -> Any:
 
     below = numpy.asarray(below, dtype=float)
     return numpy.divide(above, below, out=numpy.zeros_like(below), where=below > 0)
+
+
+def chosen_loss(logits: Any, known: Any, chosen: Any, smoothing: float) -> Any:
+    """Return the cross-entropy, summed over the rows, of choosing one of the places that are known (rows × places).
+
+    Smoothing spreads that share of the target evenly over the known places.
+    """
+    import torch
+
+    chances = logits.masked_fill(~known, torch.finfo(logits.dtype).min).log_softmax(-1)
+    missed = -chances.gather(1, chosen[:, None])[:, 0]
+    if smoothing:
+        evenly = -chances.masked_fill(~known, 0.0).sum(-1) / known.sum(-1)
+        missed = (1 - smoothing) * missed + smoothing * evenly
+    return missed.sum()
 
 
 @cache

@@ -280,7 +280,46 @@ def opus_books() -> Repository:
     return parquet_dataset("Helsinki-NLP/opus_books", {"en-fr": Configuration("en-fr", features, {"train": rows})})
 
 
+def squad() -> Repository:
+    """SQuAD 1.1: contexts, questions, answers as two lists."""
+    from datasets import Features, List, Value
+
+    def rows(count: int, skipped: int) -> list[dict[str, Any]]:
+        return [{**row, "title": "Days"} for row in tiny.toy_questions(count=skipped + count)[skipped:]]
+
+    text, answers = Value("string"), {"text": List(Value("string")), "answer_start": List(Value("int32"))}
+    features = Features({"id": text, "title": text, "context": text, "question": text, "answers": answers})
+    splits = {"train": rows(48, 0), "validation": rows(12, 100)}
+    return parquet_dataset("rajpurkar/squad", {"plain_text": Configuration("plain_text", features, splits)})
+
+
+def ai2_arc() -> Repository:
+    """ARC: choices with their labels, which are letters in some rows and numbers in others."""
+    from datasets import Features, List, Value
+
+    def rows(count: int, skipped: int) -> list[dict[str, Any]]:
+        made = []
+        for number, row in enumerate(tiny.toy_choices(skipped + count)[skipped:]):
+            labels = ["1", "2", "3", "4"] if number % 5 == 0 else ["A", "B", "C", "D"]
+            choices = {"text": row["choices"], "label": labels}
+            question = f"{row['question']}, on day {skipped + number}?"
+            made.append(
+                {"id": str(number), "question": question, "choices": choices, "answerKey": labels[row["answer"]]}
+            )
+        return made
+
+    text = Value("string")
+    choices = {"text": List(text), "label": List(text)}
+    features = Features({"id": text, "question": text, "choices": choices, "answerKey": text})
+    splits = {"train": rows(48, 0), "validation": rows(12, 100), "test": rows(12, 200)}
+    return parquet_dataset(
+        "allenai/ai2_arc", {name: Configuration(name, features, splits) for name in ("ARC-Challenge", "ARC-Easy")}
+    )
+
+
 DATASETS = {
+    "allenai/ai2_arc": ai2_arc,
+    "rajpurkar/squad": squad,
     "tomaarsen/conll2003": conll2003,
     "abisee/cnn_dailymail": cnn_dailymail,
     "Helsinki-NLP/opus_books": opus_books,

@@ -150,11 +150,8 @@ WHOLE = [
     (HEAD + MODEL, "1: dataset.path: missing; give a hub id, a file, a folder or package:, or dataset.data_files"),
     ("task: text-clasification\n" + MODEL + DATA,
      "1: task: unknown task 'text-clasification'; did you mean text-classification?"),
-    ("task: question-answering\n" + MODEL + DATA,
-     "1: task: question-answering is not available in this version, which has fill-mask, text2text-generation, "
-     "summarization, translation, text-classification, text-generation and token-classification"),
-    ("task: cooking\n" + MODEL + DATA, "1: task: unknown task 'cooking'; this version has fill-mask, "
-     "text2text-generation, summarization, translation, text-classification, text-generation and "
+    ("task: cooking\n" + MODEL + DATA, "1: task: unknown task 'cooking'; this version has fill-mask, multiple-choice, "
+     "question-answering, text2text-generation, summarization, translation, text-classification, text-generation and "
      "token-classification"),
     (HEAD + "model: {name_or_path: ''}\n" + DATA,
      "2: model.name_or_path: expected a text, not empty, found the text ''"),
