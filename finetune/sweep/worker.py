@@ -65,8 +65,6 @@ def work(worker: Worker) -> Ending:
             entry, ending = _next_entry(worker)
             if entry is None:
                 return ending
-            if worker.sweep.wants_energy and not worker.conditions.allow_shared:
-                wait_until_alone()
             outcome = _make(worker, entry)
         if outcome.state == "interrupted":
             return Ending(outcome.code, "interrupted; the same command goes on")
@@ -186,6 +184,8 @@ def _make(worker: Worker, entry: Entry) -> Outcome:
     say(f"trial {entry.label} ({done + 1} of {sweep.trials}): {settings}")
     question = Question(store.place, sweep.name, entry.number, sweep.objectives[0].name) if sweep.pruning else None
     with _signs_of_life(store, entry.number):
+        if sweep.wants_energy and not worker.conditions.allow_shared:
+            wait_until_alone()
         outcome = run_trial(sweep, entry, worker.conditions, question, worker.launch)
     spent = spent_by(outcome.runs)
     if len(spent) < len(sweep.seeds) and outcome.trained and outcome.state == "failed":

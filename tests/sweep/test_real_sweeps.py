@@ -97,7 +97,13 @@ def test_sweep_killed_and_resumed_by_two_workers_makes_each_trial_once_within_it
 @pytest.mark.slow
 def test_sweep_prunes_what_falls_behind(sweep_file, tmp_path):
     # The first learns; the others, which hardly move, are asked after their first evaluation.
-    space = {"training.num_train_epochs": 4, "training.learning_rate": [5e-3, 1e-9, 2e-9]}
+    space = {
+        "training.num_train_epochs": 8,
+        "training.eval_strategy": "steps",
+        "training.eval_steps": 64,  # when the first has learnt
+        "training.per_device_train_batch_size": 2,
+        "training.learning_rate": [3e-3, 1e-9, 2e-9],
+    }
     path = sweep_file(pruning="successive_halving", space=space)
     (tmp_path / "host").mkdir()
     found, _ = finish(start(path, "--num-processes", "2"), path)
