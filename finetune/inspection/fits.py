@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def fitting_recipes(tasks: Mapping[str, str], reference: str) -> list[dict[str, 
     for name, path in shipped_recipes().items():
         task, model = _task_and_model(path)
         if task in tasks:
-            own = "" if model == reference else f" model.name_or_path={reference}"
+            own = "" if model == reference else f" {shlex.quote(f'model.name_or_path={reference}')}"
             words = {"name": name, "task": task, "summary": describe_recipe(path), "is_of_this_checkpoint": not own}
             found.append(words | {"command": f"finetune run {name}{own}"})
     return sorted(found, key=lambda recipe: (not recipe["is_of_this_checkpoint"], recipe["name"] != _FIRST))

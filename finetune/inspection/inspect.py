@@ -16,6 +16,7 @@ from finetune.inspection.fits import fitting_recipes, fitting_tasks
 from finetune.inspection.masks import Mask, masks_of
 from finetune.inspection.source import Source, open_source
 from finetune.inspection.weights import Weights
+from finetune.package_paths import is_package_path
 from finetune.runs.record import Run, list_runs
 
 Section = dict[str, Any]
@@ -53,8 +54,7 @@ def as_json(found: Inspection, output_dir: Path) -> Section:
     tasks = fitting_tasks(settings.family, found.kind)
     runs = list_runs(output_dir)[0] if output_dir.is_dir() else ()
     energy = past_energy(runs, _names(source, runs), socket.gethostname())
-    word = shlex.quote(source.reference)
-    recipes = fitting_recipes(tasks, source.reference)
+    recipes = fitting_recipes(tasks, _as_recipes_name_it(source))
     return {
         "checkpoint": source.reference,
         "revision": source.revision,
@@ -83,7 +83,7 @@ def as_json(found: Inspection, output_dir: Path) -> Section:
         "probe": None,
         "heads": None,
         "notes": list(source.notes),
-        "next": recipes[0]["command"] if recipes else f"finetune inspect {word} --probe",
+        "next": recipes[0]["command"] if recipes else f"finetune inspect {shlex.quote(source.reference)} --probe",
     }
 
 
@@ -95,6 +95,11 @@ def _names(source: Source, runs: Iterable[Run]) -> Sequence[str]:
     made = [run for run in runs if run.directory is not None and (run.directory / "model").exists()]
     own = [run for run in made if run.directory and (run.directory / "model").resolve() == Path(source.place).resolve()]
     return [source.reference, source.place, *(str(run.model.get("name_or_path")) for run in own)]
+
+
+def _as_recipes_name_it(source: Source) -> str:
+    """Return what a recipe calls the checkpoint: a recipe knows folders, packages and the hub, but no runs."""
+    return source.reference if is_package_path(source.reference) else source.place
 
 
 def _parameters(weights: Weights | None) -> Section | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from finetune.inspection.anatomy import Settings, Stack
 from finetune.models.architecture import DECODER_ONLY, ENCODER_DECODER
+from finetune.text import plural
 
 BIDIRECTIONAL, CAUSAL, CROSS = "bidirectional", "causal", "cross"
 DRAWN_WINDOW = 3
@@ -44,11 +45,11 @@ class Mask:
         words = _WORDS[self.pattern]
         if self.window is not None:
             words += (
-                f", and no further back than {self.window} tokens with its own"
+                f", {self.window} tokens at the most"
                 if self.pattern == CAUSAL
                 else f", but no further than {self.window} tokens away"
             )
-        return words + (f" (in {self.layers} of the layers)" if self.layers is not None else "")
+        return words + (f" (in {plural(self.layers, 'layer')})" if self.layers is not None else "")
 
     def allows(self, looks: int, seen: int, window: int | None = None) -> bool:
         """Tell whether the token at position `looks` may see the one at `seen`; `window` stands in for the real one."""
