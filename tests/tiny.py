@@ -233,12 +233,16 @@ def toy_tagged_rows() -> list[dict[str, list[str]]]:
     return rows
 
 
-def toy_rewritten_rows() -> list[dict[str, object]]:
-    """Return the toy texts as sources; the target says which word decides, and how it is."""
+def toy_rewritten_rows() -> list[dict[str, str]]:
+    """Return 432 texts with a target text: two things and how each was said to be, in the other order."""
+    draw = random.Random(3)
+    things = ("day", "meal", "answer", "evening", "weather", "film")
     rows = []
-    for row in toy_rows():
-        [word] = set(row["text"].split()) & {*GOOD, *BAD}
-        rows.append({"text": row["text"], "target": f"the word {word} is {row['label']}"})
+    for _ in range(432):
+        words, (first, second) = draw.choices([*GOOD, *BAD], k=2), draw.sample(things, 2)
+        said = ["good" if word in GOOD else "bad" for word in words]
+        text = f"{words[0]} {first} and {words[1]} {second}"
+        rows.append({"text": text, "target": f"the {second} was {said[1]} the {first} was {said[0]}"})
     return rows
 
 

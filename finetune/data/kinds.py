@@ -97,13 +97,10 @@ def _as_references(array: Any) -> Any:
 
 def _has_reference(array: Any) -> Any:
     """Tell which lists hold a text that is not empty."""
-    import numpy
     import pyarrow
 
-    found = numpy.zeros(len(array), dtype=bool)
-    rows = array.value_parent_indices().to_numpy()
-    found[rows[_has_text(array.flatten()).to_numpy(zero_copy_only=False)]] = True
-    return pyarrow.array(found)
+    rows = (row.as_py() or () for row in array)
+    return pyarrow.array((any(text.strip() for text in texts) for texts in rows), pyarrow.bool_())
 
 
 def _reads_messages(kind: pyarrow.DataType) -> bool:

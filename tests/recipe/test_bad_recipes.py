@@ -278,6 +278,41 @@ YAML = [
 ]  # fmt: skip
 
 
+TRANSLATION = START.replace("text-classification", "translation")
+
+GENERATION = [
+    ("generation: {num_beams: -1}",
+     "generation.num_beams: expected a whole number, 1 or more, found the number -1"),
+    ("generation: {num_beams: true}", "generation.num_beams: expected a whole number, 1 or more, found true"),
+    ("generation: {num_beam: 4}", "generation.num_beam: unknown key; did you mean num_beams?"),
+    ("generation: {temprature: 0.5}", "generation.temprature: unknown key; did you mean temperature?"),
+    ("generation: {do_sample: yes}", "generation.do_sample: expected true or false, found the text 'yes'"),
+    ("generation: {top_p: 1.5}", "generation.top_p: expected a number between 0 and 1, found the number 1.5"),
+    ("generation: {early_stopping: always}",
+     "generation.early_stopping: expected true, false or never, found the text 'always'"),
+    ("generation: {max_new_tokens: 9, max_length: 9}",
+     "generation.max_length: given besides generation.max_new_tokens, which counts the same; keep one"),
+    ("evaluation: {metrics: [rouge]}", "evaluation.metrics: unknown metric rouge; did you mean rougeL?"),
+    ("training: {metric_for_best_model: rougel}",
+     "training.metric_for_best_model: rougel is not scored; did you mean rougeL?"),
+    ("preprocessing: {max_target_length: 0}",
+     "preprocessing.max_target_length: expected a whole number at least 1 or null, found the number 0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message"), GENERATION)
+def test_bad_recipe_generation(line, message, folder):
+    assert refused(f"{TRANSLATION}{line}\n", folder) == [f"recipe.yaml:4: {message}"]
+
+
+def test_settings_of_tasks_that_write_text_are_refused_elsewhere(folder):
+    [generation] = refused(f"{START}generation: {{num_beams: 4}}\n", folder)
+    assert generation.startswith("recipe.yaml:4: generation: text-classification generates no text (")
+    [prefix] = refused(f"{START}preprocessing: {{source_prefix: 'summarize: '}}\n", folder)
+    assert prefix.startswith("recipe.yaml:4: preprocessing.source_prefix: text-classification has no use for it, but ")
+    assert "translation" in prefix
+
+
 def refused(text, folder, overrides=()):
     (folder / "recipe.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(FinetuneError) as caught:
