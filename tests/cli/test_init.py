@@ -52,7 +52,7 @@ def test_init_never_writes_over_a_file_unless_forced(folder, capsys):
     ("task", "message"),
     [
         ("text-clasification", "text-clasification is not a task; did you mean text-classification?"),
-        ("fill-mask", "fill-mask is not available in this version"),
+        ("cooking", "cooking is not a task"),
     ],
 )
 def test_init_refuses_unknown_tasks(folder, capsys, task, message):

@@ -220,9 +220,9 @@ def joules_by_work(monkeypatch):
     spent = SimpleNamespace(joules=1.0)
     load_batch, outputs = loop.load_batch, Predictor.outputs
 
-    def counted_load(prepared, name, split, rows):
+    def counted_load(prepared, name, split, rows, *others):
         spent.joules += 3.0 * len(rows)
-        return load_batch(prepared, name, split, rows)
+        return load_batch(prepared, name, split, rows, *others)
 
     def counted_outputs(self, rows):
         spent.joules += len(rows["input_ids"])
