@@ -75,6 +75,7 @@ def test_inspect_of_an_architecture_that_is_neither_says_why_and_offers_no_task(
     assert "memory     not known" in out
 
 
+@pytest.mark.slow
 def test_inspect_probe_and_attention_stand_in_text_and_json(inspect, checkpoints):
     arguments = (checkpoints("gpt2"), "--probe", "--attention", "what a lovely day")
     code, out, err = inspect(*arguments, "--layer", "1")
