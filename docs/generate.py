@@ -21,6 +21,7 @@ from benchmarks.publishing import read_published  # noqa: E402
 from benchmarks.scaling import table as scaling_estimate  # noqa: E402
 from benchmarks.training_report import speed_words  # noqa: E402
 from finetune.cli.app import VERBS, main  # noqa: E402
+from finetune.inspection.fits import task_matrix  # noqa: E402
 from finetune.recipe.reference import recipe_reference, recipe_schema_text  # noqa: E402
 from finetune.recipe.shipped import describe_recipe, shipped_recipes  # noqa: E402
 
@@ -65,8 +66,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "speed": speed,
     "recipe-keys": recipe_reference,
     "scaling-estimate": scaling_estimate,
+    "task-matrix": task_matrix,
 }
-PAGES = ("README.md", "docs/recipe.md", "docs/cli.md", "docs/scaling.md")
+PAGES = ("README.md", "docs/recipe.md", "docs/cli.md", "docs/scaling.md", "docs/families.md")
 SCHEMA = "recipes/recipe.schema.json"
 
 

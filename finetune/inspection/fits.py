@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune.inspection.families import Family
+from finetune.inspection.families import Family, find_family
+from finetune.models.architecture import transformer_kind
+from finetune.models.heads import KNOWN_FAMILIES
 from finetune.recipe.shipped import describe_recipe, shipped_recipes
 from finetune.recipe.yaml_lines import read_yaml
 from finetune.tasks import all_tasks
@@ -40,3 +42,15 @@ def _task_and_model(path: Path) -> tuple[Any, Any]:
     assert root is not None
     settings: Any = root.plain()
     return settings.get("task"), (settings.get("model") or {}).get("name_or_path")
+
+
+def task_matrix() -> str:
+    """Return, as a Markdown table, which family has a head for which task in the installed transformers."""
+    tasks = list(all_tasks())
+    lines = [f"| family | kind | {' | '.join(tasks)} |", "|---" * (len(tasks) + 2) + "|"]
+    for name in KNOWN_FAMILIES:
+        family = find_family(name)
+        kind = transformer_kind({**family.defaults, "model_type": name})
+        fits = fitting_tasks(family, kind)
+        lines.append(f"| {name} | {kind} | {' | '.join('yes' if task in fits else '–' for task in tasks)} |")
+    return "\n".join([*lines, ""])

@@ -3,6 +3,7 @@
 import pytest
 
 from finetune.inspection.families import _auto_classes, find_family
+from finetune.models.architecture import transformer_kind
 from finetune.models.heads import has_head
 from tests.tiny import FAMILIES
 
@@ -39,3 +40,26 @@ def test_family_has_the_keys_and_defaults_of_its_configuration_class(name):
 def test_family_that_transformers_does_not_have_is_not_known():
     family = find_family("no-such-family")
     assert (family.is_known, family.auto_classes, dict(family.defaults)) == (False, frozenset(), {})
+
+
+def test_matrix_in_the_docs_is_what_a_run_would_be_told():
+    from transformers import CONFIG_MAPPING
+
+    from finetune.errors import FinetuneError
+    from finetune.inspection.fits import task_matrix
+    from finetune.models.heads import require_head
+    from finetune.tasks import all_tasks
+
+    def is_taken(task, kind, family):
+        try:
+            require_head(task, kind, family, family)
+        except FinetuneError:
+            return False
+        return True
+
+    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in task_matrix().splitlines()]
+    assert header[2:] == list(all_tasks())
+    for family, kind, *cells in lines:
+        assert kind == transformer_kind({**CONFIG_MAPPING[family]().to_dict(), "model_type": family})
+        assert [cell == "yes" for cell in cells] == [is_taken(all_tasks()[name], kind, family) for name in header[2:]]
+    assert {"yes", "–"} == {cell for line in lines for cell in line[2:]}
