@@ -304,14 +304,14 @@ if "RANK" in os.environ:
     from finetune.emissions.source import SyntheticSource
     from finetune.evaluation.predict import Predictor
     from finetune.training import loop
-    spent, load_batch, logits = [1.0], loop.load_batch, Predictor.logits
+    spent, load_batch, outputs = [1.0], loop.load_batch, Predictor.outputs
     def counted_load(*arguments):
         spent[0] += 3.0
         return load_batch(*arguments)
-    def counted_logits(*arguments):
+    def counted_outputs(*arguments):
         spent[0] += 1.0
-        return logits(*arguments)
-    loop.load_batch, Predictor.logits = counted_load, counted_logits
+        return outputs(*arguments)
+    loop.load_batch, Predictor.outputs = counted_load, counted_outputs
     opening._codecarbon = lambda *arguments: SyntheticSource({"cpu": 1.0}, lambda: spent[0])
 """)
     environment = {
