@@ -71,16 +71,6 @@ def read_arrow(path: Path) -> Part:
     return _checked(part, table.column_names)
 
 
-def arrow_batches(path: Path) -> Iterator[pyarrow.RecordBatch]:
-    """Yield the batches of an Arrow file or stream. Raises FinetuneError when it is damaged."""
-    import pyarrow
-
-    try:
-        yield from _ipc_batches(pyarrow.memory_map(str(path)).read_buffer())
-    except (pyarrow.ArrowException, OSError) as problem:
-        raise _damaged(path, "Arrow", problem) from problem
-
-
 def _ipc_batches(whole: pyarrow.Buffer) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow
     from pyarrow import ipc
