@@ -225,6 +225,7 @@ def test_predict_ends_quietly_when_its_reader_has_seen_enough(runs):
     assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.slow
 def test_predict_answers_before_its_input_ends_and_ctrl_c_stops_it_with_130(runs):
     process = start(runs)
     for row in (1, 2):

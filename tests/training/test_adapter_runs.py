@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from finetune.training.interrupts import Interrupted
+from tests.marks import slowly
 from tests.training.conftest import read_run
 from tests.training.test_kill import call, start, wait_for_step
 from tests.training.test_ranks import (
@@ -31,7 +32,7 @@ TRAINING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ["bert", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "bart"))])
+@pytest.mark.parametrize("family", ["bert", *slowly(["gpt2", "bart"])])
 def test_adapters_teach_a_trained_model_other_labels(family, toy_recipe, toy_data, finetune, tmp_path):
     """Random frozen weights say little about a text, so the checkpoint here is one that learned the task first."""
     learned = toy_recipe(family, training={"num_train_epochs": 15, "learning_rate": 2e-3})
@@ -72,7 +73,7 @@ def test_adapters_teach_a_trained_model_other_labels(family, toy_recipe, toy_dat
 
 # In an accumulation window, at the end of an epoch, in the evaluation after it, in the ragged last batch.
 @pytest.mark.parametrize(
-    ("checks", "peft"), [(5, LORA), (16, {"method": "ia3"}), (17, LORA), (33, {**LORA, "use_dora": True})]
+    ("checks", "peft"), [(17, LORA), *slowly([(5, LORA), (16, {"method": "ia3"}), (33, {**LORA, "use_dora": True})])]
 )
 def test_resumed_run_equals_the_uninterrupted_one(
     checks, peft, toy_recipe, finetune, only_run, interrupt_after, monkeypatch, tmp_path

@@ -8,6 +8,7 @@ from finetune.recipe.adapter_keys import Peft
 from finetune.recipe.schema import Model
 from finetune.tasks import LabelScheme, all_tasks
 from finetune.training.prepare import recompute_activations
+from tests.marks import slowly
 from tests.tiny import FAMILIES
 from tests.training.conftest import read_log
 
@@ -58,7 +59,8 @@ def test_family_that_cannot_recompute_is_one_clear_error(toy_recipe, finetune):
 
 
 @pytest.mark.parametrize(
-    "sections", [{}, {"peft": {"method": "lora", "lora_dropout": 0.0}}, {"training": {"gradual_unfreezing": 0.5}}]
+    "sections",
+    [{}, *slowly([{"peft": {"method": "lora", "lora_dropout": 0.0}}, {"training": {"gradual_unfreezing": 0.5}}])],
 )
 def test_run_that_recomputes_equals_the_plain_run(sections, toy_recipe, finetune, tmp_path):
     # Within rounding and without dropout: only the plain run shares a step out among threads, with masks of its own.

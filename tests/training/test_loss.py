@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.marks import slowly
 from tests.training.conftest import read_log
 
 
@@ -9,7 +10,7 @@ def losses(directory):
     return [line["loss"] for line in read_log(directory) if "loss" in line]
 
 
-@pytest.mark.parametrize("weights", [None, [1.0, 4.0]])
+@pytest.mark.parametrize("weights", [None, *slowly([[1.0, 4.0]])])
 def test_accumulated_batches_train_as_whole_ones(weights, toy_recipe, finetune, tmp_path):
     # 64 rows in batches of 12: the last batch of an epoch is ragged, and 12 = 1×12 = 4×3 = 5+5+2.
     for batch, accumulation, name in ((12, 1, "whole"), (3, 4, "even"), (4, 3, "other")):

@@ -6,11 +6,12 @@ import math
 import pytest
 from safetensors.torch import load_file
 
+from tests.marks import slowly
 from tests.tiny import FAMILIES
 from tests.training.conftest import read_log, read_run
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "bart"])
+@pytest.mark.parametrize("family", ["bert", *slowly(["gpt2", "bart"])])
 def test_run_learns_held_out_rows(family, toy_recipe, finetune, only_run):
     recipe = toy_recipe(family, training={"num_train_epochs": 15, "learning_rate": 2e-3})
     code, out, err = finetune("run", recipe)

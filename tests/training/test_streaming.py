@@ -6,6 +6,7 @@ import numpy
 import pytest
 
 from tests import tiny
+from tests.marks import slowly
 from tests.training.conftest import read_log, read_run
 from tests.training.test_resume import TRAINING, outcome
 
@@ -67,7 +68,7 @@ def test_streamed_run_in_the_order_of_the_file_equals_the_loaded_one(form, strea
 
 
 # As in the tests of resume; a window is 24 rows, so these stop in the first, the second, the last, and the next epoch.
-@pytest.mark.parametrize("checks", [1, 5, 12, 16, 29, 33])
+@pytest.mark.parametrize("checks", [5, 29, *slowly([1, 12, 16, 33])])
 def test_streamed_run_resumes_to_the_row(checks, streamed, finetune, only_run, interrupt_after, monkeypatch, tmp_path):
     recipe = streamed(dropout=0.2, training=TRAINING)
     code, _, err = finetune("run", recipe, f"output_dir={tmp_path / 'whole'}")

@@ -12,6 +12,7 @@ from finetune.tasks import LabelScheme, all_tasks
 from finetune.training.optimization import build_optimizer
 from finetune.training.plan import Plan
 from finetune.training.unfreezing import Unfreezing, freeze_unreached, plan_unfreezing
+from tests.marks import slowly
 from tests.training.conftest import read_log, read_run
 from tests.training.test_resume import outcome
 
@@ -111,7 +112,7 @@ def test_first_step_of_a_run_trains_the_head_alone(toy_recipe, finetune, tmp_pat
 
 # Steps 1-4 train the head, 5-8 one layer more, 9-12 two, 13-16 all; a check comes after each micro-batch and before
 # each of the evaluation batches, so these lie before, on and after the borders of the groups.
-@pytest.mark.parametrize("checks", [5, 9, 14])
+@pytest.mark.parametrize("checks", [9, *slowly([5, 14])])
 def test_resumed_run_equals_the_uninterrupted_one(
     checks, toy_recipe, finetune, only_run, interrupt_after, monkeypatch, tmp_path
 ):
