@@ -1,3 +1,6 @@
+import io
+import json
+
 import pytest
 
 from finetune.cli.app import main
@@ -8,7 +11,7 @@ from finetune.recipe.load import load_recipe
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train.csv").write_text("text,label\n")
+    (tmp_path / "data" / "train.csv").write_text("text,label\nfine,good\n")
     return tmp_path
 
 
@@ -23,7 +26,7 @@ def test_init_with_comments_taken_away_is_still_valid(folder):
     main(["init"])
     path = folder / "recipe.yaml"
     text = path.read_text(encoding="utf-8")
-    for key in ("columns", "validation_size", "early_stopping_patience"):
+    for key in ("validation_size", "early_stopping_patience"):
         assert f"  # {key}: " in text
         text = text.replace(f"  # {key}: ", f"  {key}: ")
     path.write_text(text, encoding="utf-8")
@@ -59,3 +62,86 @@ def test_init_refuses_unknown_tasks(folder, capsys, task, message):
     assert main(["init", "--task", task]) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "recipe.yaml").exists()
+
+
+def columns_of(path):
+    return load_recipe(path).recipe.dataset.columns
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "columns"),
+    [
+        ({"review": "good", "sentiment": "pos"}, "text-classification", {"text": "review", "label": "sentiment"}),
+        ({"Text": "good", "Label": 1}, "text-classification", {"text": "Text", "label": "Label"}),
+        ({"tokens": ["a"], "ner_tags": ["O"]}, "token-classification", {"tokens": "tokens", "tags": "ner_tags"}),
+        ({"article": "long", "highlights": "short"}, "summarization", {"source": "article", "target": "highlights"}),
+        ({"prompt": "1+1=", "completion": "2"}, "text-generation", {"prompt": "prompt", "completion": "completion"}),
+        ({"text": "once upon"}, "text-generation", {"text": "text"}),
+        (
+            {"question": "who", "context": "it was I", "answers": {"text": ["I"], "answer_start": [7]}},
+            "question-answering",
+            {"question": "question", "context": "context", "answers": "answers"},
+        ),
+        (
+            {"question": "who", "choices": ["a", "b"], "answer": 0},
+            "multiple-choice",
+            {"question": "question", "choices": "choices", "answer": "answer"},
+        ),
+    ],
+)
+def test_init_finds_the_task_that_the_columns_fit(folder, row, task, columns):
+    (folder / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert main(["init", "--data", "rows.jsonl"]) == 0
+    loaded = load_recipe("recipe.yaml").recipe
+    assert (loaded.task, loaded.dataset.columns) == (task, columns)
+    assert main(["validate", "recipe.yaml"]) == 0
+
+
+def test_init_says_what_it_found(folder, capsys):
+    assert main(["init", "--data", "package:finetune/sample_data/shop_messages"]) == 0
+    text = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    assert "640 rows in train, 160 rows in validation, 240 rows in test" in text
+    assert "8 labels: " in text
+    assert "validation_size" not in text
+
+
+ODD = "a, b: {c}"
+
+
+def test_init_takes_the_columns_that_it_is_told(folder, capsys):
+    (folder / "rows.csv").write_text(f'"{ODD}",stars\nfine,5\nbad,1\n')
+    assert main(["init", "--data", "rows.csv"]) == 1
+    assert "--column text=… --column label=…" in capsys.readouterr().err
+    assert main(["init", "--data", "rows.csv", "--column", f"text={ODD}", "--column", "label=stars"]) == 0
+    assert columns_of("recipe.yaml") == {"text": ODD, "label": "stars"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "rows.cvs"], "Did you mean rows.csv?"),
+        (["--data", "rows.csv", "--column", "txt=text"], "txt is no column of text-classification"),
+        (["--data", "rows.csv", "--column", "text=texte"], "no column 'texte'"),
+        (["--data", "rows.csv", "--column", "text"], "not of the form ROLE=NAME"),
+        (["--data", "rows.csv", "--model", "./nowhere"], "nowhere"),
+    ],
+)
+def test_init_writes_nothing_that_would_not_run(folder, capsys, arguments, message):
+    (folder / "rows.csv").write_text("text,label\nfine,5\nbad,1\n")
+    assert main(["init", *arguments]) in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (folder / "recipe.yaml").exists()
+
+
+def test_init_asks_in_a_terminal(folder, capsys, monkeypatch):
+    (folder / "rows.csv").write_text("words,stars,when\nfine,5,x\nbad,1,y\n")
+    answers = ["rows.cvs", "rows.csv", "99", "text-classification", "2", "words", "x/y"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{answer}\n" for answer in answers)))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert main(["init"]) == 0
+    said = capsys.readouterr()
+    assert "Did you mean rows.csv?" in said.err
+    assert "99 is none of them" in said.out
+    loaded = load_recipe("recipe.yaml").recipe
+    assert loaded.dataset.columns == {"text": "stars", "label": "words"}
+    assert loaded.model.name_or_path == "x/y"

@@ -8,7 +8,7 @@ from finetune.errors import FinetuneError
 from finetune.recipe.load import load_recipe
 from finetune.recipe.lookup import look_up, near_name, neighbours
 from finetune.recipe.shipped import write_new
-from finetune.recipe.starter import write_starter
+from finetune.recipe.starter import Start, find_task, write_starter
 
 LONG = "x" * 300
 
@@ -116,5 +116,5 @@ def test_lookup_new_recipes_are_written_or_refused_with_a_reason(folder, locked)
     for target in (locked / "new.yaml", folder / f"{LONG}.yaml", folder / "data" / "train.csv" / "new.yaml"):
         with pytest.raises(FinetuneError):
             write_new(target, "task: x\n")
-    write_starter(folder / "new.yaml", "text-classification", LONG, str(locked / "train.csv"))
+    write_starter(folder / "new.yaml", Start(find_task("text-classification"), LONG, str(locked / "train.csv"), {}))
     assert LONG in (folder / "new.yaml").read_text()
