@@ -23,7 +23,7 @@ from benchmarks.training_report import speed_words  # noqa: E402
 from finetune.cli.app import VERBS, main  # noqa: E402
 from finetune.inspection.fits import task_matrix  # noqa: E402
 from finetune.recipe.reference import recipe_reference, recipe_schema_text  # noqa: E402
-from finetune.recipe.shipped import describe_recipe, shipped_recipes  # noqa: E402
+from finetune.recipe.work import all_shipped, rounded_wh  # noqa: E402
 
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL)
 
@@ -46,11 +46,14 @@ def verbs() -> str:
 
 
 def recipe_table() -> str:
-    """Return the shipped recipes, and what each says about itself, as a table."""
+    """Return the shipped recipes, what each says about itself, and what it takes, as a table."""
     rows = [
-        f"| [`{name}`](recipes/{path.name}) | {describe_recipe(path)} |" for name, path in shipped_recipes().items()
+        f"| [`{recipe.name}`](recipes/{recipe.name}.yaml) | {recipe.summary} | {recipe.task} | {recipe.kind} | "
+        f"{rounded_wh(recipe.expected_wh('processor'))} · {rounded_wh(recipe.expected_wh('gpu'))} |"
+        for recipe in all_shipped()
     ]
-    return "\n".join(["| recipe | what it does |", "|---|---|", *rows, ""])
+    head = ["| recipe | what it does | task | model | energy to expect: processor · GPU |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])
 
 
 def speed() -> str:

@@ -26,7 +26,6 @@ def build_app() -> typer.Typer:
         name="finetune",
         help="Fine-tune a pretrained transformer and see what it cost: energy and CO2e beside accuracy.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -5,11 +5,17 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_run
+
 
 def clean(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Ids, names or folders of runs; without any, all of the folder."),
+        typer.Argument(
+            autocompletion=complete_run,
+            metavar="RUN",
+            help="Ids, names or folders of runs; without any, all of the folder.",
+        ),
     ] = None,
     output_dir: Annotated[
         Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_run
+
 
 def compare(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
+            autocompletion=complete_run,
             metavar="RUN",
             help="Ids, names or folders of runs, groups, or patterns as 'quick*'; without any, all finished runs.",
         ),

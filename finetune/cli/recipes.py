@@ -11,8 +11,12 @@ def recipes(
     copy_to: Annotated[Path | None, typer.Option(help="Write a copy to this file, to change.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the recipes that come with finetune, print one, or copy one to start from."""
-    from finetune.recipe import shipped
+    """List the recipes that come with finetune, print one, or copy one to start from.
+
+    The list tells task, kind of model, data and the energy to expect, on a processor and on a GPU: no more than its
+    order of magnitude. finetune estimate RECIPE measures on your machine.
+    """
+    from finetune.recipe import shipped, work
 
     if copy_to is not None:
         if name is None:
@@ -24,9 +28,6 @@ def recipes(
     elif as_json:
         import json
 
-        listed = [
-            {"name": name, "summary": shipped.describe_recipe(path)} for name, path in shipped.shipped_recipes().items()
-        ]
-        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps([work.as_dict(recipe) for recipe in work.all_shipped()], indent=2, ensure_ascii=False))
     else:
-        typer.echo(shipped.list_recipes())
+        typer.echo(work.list_recipes())

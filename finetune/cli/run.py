@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_recipe
+
 
 def run(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
+            autocompletion=complete_recipe,
             metavar="RECIPE KEY=VALUE",
             help="A recipe file or the name of a shipped recipe, then settings that override it: training.seed=7. "
             "With --resume, the run to continue may be named too, or instead.",

@@ -5,9 +5,16 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_run
+
 
 def show(
-    run: Annotated[str, typer.Argument(help="Run id, the beginning or the last part of one, a name, or a folder.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete_run, help="Run id, the beginning or the last part of one, a name, or a folder."
+        ),
+    ],
     output_dir: Annotated[
         Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
     ] = Path("runs"),

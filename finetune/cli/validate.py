@@ -4,9 +4,13 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_recipe
+
 
 def validate(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    recipe: Annotated[
+        str, typer.Argument(autocompletion=complete_recipe, help="A recipe file, or the name of a shipped recipe.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Settings that override it: training.seed=7."),

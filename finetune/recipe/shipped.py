@@ -35,13 +35,6 @@ def describe_recipe(path: Path) -> str:
     return ""
 
 
-def list_recipes() -> str:
-    """Return the shipped recipes as lines of name and description."""
-    recipes = shipped_recipes()
-    width = max(map(len, recipes))
-    return "\n".join(f"{name:<{width}}  {describe_recipe(path)}" for name, path in recipes.items())
-
-
 def copy_recipe(name: str, target: Path) -> None:
     """Copy a shipped recipe to a file. Raises FinetuneError when there is a file already."""
     write_new(target, find_shipped(name).read_text(encoding="utf-8"))

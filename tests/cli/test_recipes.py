@@ -2,20 +2,27 @@ import json
 
 from finetune.cli.app import main
 from finetune.recipe.shipped import find_shipped, shipped_recipes
+from finetune.tasks import all_tasks
 
 
-def test_recipes_lists_every_shipped_recipe_with_what_it_does(capsys):
+def test_recipes_lists_what_each_is_for_and_what_it_takes(capsys):
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(shipped_recipes())
-    assert all(len(line.split()) > 5 for line in lines)
+    assert [line.split(":")[0] for line in lines[:-2:2]] == list(shipped_recipes())
+    assert lines[lines.index(next(line for line in lines if line.startswith("sst2-"))) + 1] == (
+        "    text-classification · encoder-only, 43 M · glue sst2, 67,349 rows × 3 · 60 Wh (GPU 3 Wh)"
+    )
+    assert "finetune estimate" in lines[-1]
 
 
 def test_recipes_json(capsys):
     assert main(["recipes", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {"name", "summary"} == set(listed[0])
     assert [entry["name"] for entry in listed] == list(shipped_recipes())
+    for entry in listed:
+        assert entry["task"] in all_tasks()
+        assert entry["kind"] in all_tasks()[entry["task"]].auto_classes
+        assert 0 < entry["expected_wh"]["gpu"] < entry["expected_wh"]["processor"]
 
 
 def test_recipes_prints_one(capsys):

@@ -1,0 +1,23 @@
+"""What the shell offers after Tab: shipped recipes, and the runs of the folder."""
+
+import glob
+import os
+from pathlib import Path
+
+import typer
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the shipped recipes, and the recipe files here, that begin so."""
+    from finetune.recipe.shipped import shipped_recipes
+
+    files = sorted(path.name for pattern in ("*.yaml", "*.yml") for path in Path().glob(pattern))
+    return [name for name in (*files, *shipped_recipes()) if name.startswith(incomplete)]
+
+
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of the runs in the folder that the command would read, the newest first."""
+    folder = Path(context.params.get("output_dir") or os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")
+    records = folder.glob(f"{glob.escape(incomplete)}*/run.json") if folder.is_dir() else ()
+    names = (path.parent.name for path in records)
+    return sorted(names, key=lambda name: name.split("-")[-2:], reverse=True)  # …-<date and time>-<random>
