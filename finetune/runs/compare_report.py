@@ -211,6 +211,13 @@ def run_labels(comparison: Comparison) -> dict[str, str]:
     return {run.run_id: one_line(run.name if names[run.name] == 1 else f"{run.name} {short_id(run)}") for run in runs}
 
 
+def line_labels(comparison: Comparison) -> dict[str, str]:
+    """Return what each line of the table is called, by the key of its run or group."""
+    if comparison.groups:
+        return {group.key: one_line(group.name) for group in comparison.groups}
+    return run_labels(comparison)
+
+
 def _method_legend(comparison: Comparison) -> list[str]:
     found = {method for row in comparison.rows for method in component_methods(row.run).values()}
     words = [f"{badge} {method}" for method, badge in BADGES.items() if method in found]
