@@ -1,12 +1,16 @@
+import json
+import math
 import random
+import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
 from finetune.runs.compare import compare_runs
+from finetune.runs.compare_report import comparison_markdown, comparison_text
 from finetune.runs.comparison import Grid, comparison_to_json, score_difference
 from finetune.runs.record import Score, list_runs
 from tests.runs.builders import STORED, make_emissions, make_run
@@ -252,6 +256,45 @@ def test_compare_is_free_of_order_and_its_front_is_right(cells, seed):
             )
         )
         assert row.on_front == (score is not None and kwh is not None and not beaten)
+
+
+NUMBERS = st.one_of(st.none(), st.just(math.nan), st.just(math.inf), st.just("many"), st.floats(0.0, 1.0))
+
+
+@settings(max_examples=40, deadline=None, phases=[phase for phase in Phase if phase is not Phase.shrink])
+@given(
+    cells=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.integers(1, 2)), min_size=1, max_size=6),
+    order=st.randoms(),
+)
+def test_compare_takes_any_number_for_what_it_is_and_ranks_nothing_that_is_not_one(cells, order):
+    runs = []
+    for number, (score, low, kwh, total, seed) in enumerate(cells):
+        main = {"name": "accuracy", "value": score, "low": low, "high": low, "n": 500, "split": "test"}
+        emissions = make_emissions({"gpu": 0.5}, energy_kwh=total)
+        emissions["phases"]["train"]["components"]["gpu"] = kwh
+        recipe = {"training": {"seed": seed}, "name": f"r{number}"}
+        runs.append(make_run(f"r{number}", main_metric=main, metrics={}, emissions=emissions, recipe=recipe))
+    shuffled = list(runs)
+    order.shuffle(shuffled)
+    comparison = compare_runs(runs, sort="energy_kwh")
+    assert comparison_to_json(comparison) == comparison_to_json(compare_runs(shuffled, sort="energy_kwh"))
+    json.dumps(comparison_to_json(comparison), allow_nan=False)
+    for text in (comparison_text(comparison, 100), comparison_markdown(comparison)):
+        assert not re.search(r"\b(nan|inf)\b", text)
+    for run_set in {row.run_set for row in comparison.rows}:
+        energies = [row.run.energy_kwh() for row in comparison.rows if row.run_set == run_set]
+        known = [kwh for kwh in energies if kwh is not None]
+        assert energies == sorted(known) + [None] * (len(energies) - len(known))
+    for row in comparison.rows:
+        if row.ranked_kwh is None or row.run.energy_kwh() is None:
+            assert row.not_ranked
+            assert not row.on_front
+        if row.score is None:
+            assert not row.on_front
+    unranked = {row.run.run_id for row in comparison.rows if row.not_ranked}
+    for line in (*comparison.rows, *comparison.groups):
+        assert line.next_cheaper not in unranked
+        assert line.dominated_by not in unranked
 
 
 def test_compare_differences_are_antisymmetric():
