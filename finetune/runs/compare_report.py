@@ -170,10 +170,16 @@ def step_lines(comparison: Comparison) -> list[str]:
         told = {(name, baseline) for name in labels.values()}
     return [
         f"{name}: {formats.significant(step.marginal_g_per_point)} g CO2e{grid} for each point more than {cheaper}, "
-        "the next cheaper on the front"
+        f"the next cheaper on the front{_by_reading(step)}"
         for name, cheaper, step in steps
         if step is not None and step.marginal_g_per_point is not None and (name, cheaper) not in told
     ]
+
+
+def _by_reading(step: Delta) -> str:
+    """Say where it is not shown that the cheaper one is cheaper."""
+    is_shown = step.energy is not None and step.energy.verdict != "undecided"
+    return "" if is_shown else " (by its reading; which one is cheaper is undecided)"
 
 
 def target_lines(comparison: Comparison) -> list[str]:

@@ -165,6 +165,16 @@ def test_compare_prices_a_point_with_the_energy_that_it_ranks():
     assert row_of(compare_runs([ours, base], grid=FRANCE), "a").delta.marginal_g_per_point == pytest.approx(112 / 20)
 
 
+def test_compare_steps_along_the_front_say_where_it_is_not_shown_which_one_is_cheaper():
+    dear, mid = make_run("dear", 0.9, kwh={"gpu": 9.0}), make_run("mid", 0.8, kwh={"gpu": 1.1})
+    elsewhere = make_run("elsewhere", 0.7, kwh={"gpu": 1.0}, machine="boot-2")
+    text = comparison_text(compare_runs([dear, mid, elsewhere]), 200)
+    assert "dear: 79.0 g CO2e for each point more than mid, the next cheaper on the front\n" in text
+    assert (
+        "more than elsewhere, the next cheaper on the front (by its reading; which one is cheaper is undecided)" in text
+    )
+
+
 def test_compare_takes_no_difference_of_grams_from_two_grids():
     other = make_emissions({"gpu": 1.0}, carbon_intensity={"g_per_kwh": 500.0, "scope": "life-cycle"})
     ours, theirs = make_run("a", 0.9, emissions=other), make_run("b", 0.5)
