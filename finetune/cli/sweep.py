@@ -5,12 +5,16 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_sweep
+
 
 def sweep(
     sweep: Annotated[
         str,
         typer.Argument(
-            metavar="SWEEP", help="A sweep file (a recipe, a space, an objective), or the name of a shipped one."
+            metavar="SWEEP",
+            help="A sweep file (a recipe, a space, an objective), or the name of a shipped one.",
+            autocompletion=complete_sweep,
         ),
     ],
     allow_shared: Annotated[
