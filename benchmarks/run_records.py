@@ -16,11 +16,13 @@ _MODELS = ("prajjwal1/bert-tiny", "microsoft/MiniLM-L12-H384-uncased", "distilbe
 _ROWS = 1000
 
 
-def write_records(folder: Path, count: int, seed: int = 0) -> None:
-    """Write so many run directories with a record each; the same seed gives the same records."""
+def write_records(folder: Path, count: int, seed: int = 0, seeds: int = 1) -> None:
+    """Write so many run directories with a record each, `seeds` a recipe; the same seed gives the same records."""
     stored, draw = _STORED.read_text(encoding="utf-8"), random.Random(seed)
     for number in range(count):
         record = _varied(json.loads(stored), number, draw)
+        if seeds > 1:
+            _as_a_seed(record, *divmod(number, seeds))
         directory = folder / record["run_id"]
         directory.mkdir(parents=True)
         (directory / "run.json").write_text(json.dumps(record), encoding="utf-8")
@@ -56,6 +58,13 @@ def _varied(record: dict[str, Any], number: int, draw: random.Random) -> dict[st
     elif number % 31 == 11:
         record["emissions"].update(complete=False, energy_kwh_high=None)
     return record
+
+
+def _as_a_seed(record: dict[str, Any], recipe: int, seed: int) -> None:
+    """Make a record one of a group: runs of one recipe, which no other record has, that differ in their seed alone."""
+    record["name"] = f"recipe-{recipe}"
+    record["recipe"]["model"]["name_or_path"] = _MODELS[recipe % len(_MODELS)]
+    record["recipe"]["training"].update(num_train_epochs=1.0, learning_rate=1e-5 * (recipe + 1), seed=seed)
 
 
 def wilson(value: float, n: int, z: float = 1.96) -> tuple[float, float]:

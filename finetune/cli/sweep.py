@@ -5,9 +5,18 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_sweep
+
 
 def sweep(
-    path: Annotated[Path, typer.Argument(metavar="SWEEP", help="A sweep file: a recipe, a space, an objective.")],
+    sweep: Annotated[
+        str,
+        typer.Argument(
+            metavar="SWEEP",
+            help="A sweep file (a recipe, a space, an objective), or the name of a shipped one.",
+            autocompletion=complete_sweep,
+        ),
+    ],
     allow_shared: Annotated[
         bool,
         typer.Option(
@@ -38,6 +47,7 @@ def sweep(
 
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+    from finetune.recipe.shipped import find_sweep
     from finetune.sweep.start import SweepRequest, start
     from finetune.training.words import Request
 
@@ -45,6 +55,6 @@ def sweep(
         (), country=country, region=region, output_dir=output_dir,
         num_processes=num_processes if (num_processes or 1) > 1 else None,
     )  # fmt: skip
-    code = start(SweepRequest(path, of_runs, allow_shared), as_json)
+    code = start(SweepRequest(find_sweep(sweep), of_runs, allow_shared), as_json)
     if code:
         raise typer.Exit(code)

@@ -79,10 +79,11 @@ class _Part:
     labels: pyarrow.ChunkedArray
 
 
-def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> LoadedData:
+def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None, with_test: bool = True) -> LoadedData:
     """Read, check, label and split the dataset of a recipe.
 
-    `rows_needed` is how many training rows the run will see at most (None: all); of a stream no more are read.
+    `rows_needed` is how many training rows the run will see at most (None: all); of a stream no more are read. Without
+    `with_test` the test split is in the fingerprints only, so that nobody can look at it.
     Raises FinetuneError naming file, row and remedy for everything that has no plain right answer.
     """
     settings = recipe.dataset
@@ -107,6 +108,8 @@ def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> Loa
         dropped = {"train": cleaned.dropped}
         notes += [*cleaned.notes, *target.notes]
     parts = _evaluation_parts(source, chosen, mapped.columns, task, target, notes)
+    if chosen.test_found and "test" in parts:
+        notes.append(_test_note(task, with_test))
     dropped |= {name: part.cleaned.dropped for name, part in parts.items()}
     notes += [note for part in parts.values() for note in part.cleaned.notes]
     tables |= {name: _table(part, task) for name, part in parts.items()}
@@ -120,7 +123,7 @@ def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None) -> Loa
     fingerprint = fingerprint_splits(digests, target.scheme.names)
     return LoadedData(
         task=task,
-        splits=_to_datasets(tables, fingerprint),
+        splits=_to_datasets({name: rows for name, rows in tables.items() if with_test or name != "test"}, fingerprint),
         labels=target.scheme,
         fingerprint=fingerprint,
         fingerprints=fingerprint_each(digests, target.scheme.names),
@@ -214,10 +217,12 @@ def _labelled(
         notes.append(f"The labels of the split {split.name} are hidden (missing or -1): {consequence}.")
         return None
     cleaned, labels = drop_unlabelled(split, cleaned, labels)
-    if name == "test" and chosen.test_found:
-        labelled = "labelled " if task.target else ""
-        notes.append(f"The data has a {labelled}split test: it is scored once, at the end.")
     return _Part(split, cleaned, labels)
+
+
+def _test_note(task: Task, with_test: bool) -> str:
+    fate = "it is scored once, at the end" if with_test else "trials of a sweep leave it unseen"
+    return f"The data has a {'labelled ' if task.target else ''}split test: {fate}."
 
 
 def _table(part: _Part, task: Task) -> pyarrow.Table:

@@ -39,15 +39,18 @@ def past_rates(runs: Sequence[Run], found: Section, recipe: Section) -> History 
     chosen = (same or alike)[-_NEWEST:]
     if not chosen:
         return None
-    rate = rate_of([_block(run) for run in chosen])
+    recorded = "record" in found["work"]["phases"]["train"]
+    rate = rate_of([_block(run, recorded) for run in chosen])
     assert rate is not None
     if not same:
         rate = rate.times(_OTHER_MODEL)
-    train = _times(rate, _operations(found["model"], recipe) * found["work"]["unpadded_share"])
-    forward = _times(rate.times(_FORWARD), 2 * found["model"]["parameters"])
-    rates = complete_rates({"train": train, "evaluate": forward})
+    size, trained = found["model"]["parameters"], found["model"]["trainable_parameters"]
+    step = 6 * trained if recorded else _operations(found["model"], recipe, recorded)
+    train = _times(rate, step * found["work"]["unpadded_share"])
+    forward = rate.times(_FORWARD)
+    rates = complete_rates({"train": train, "evaluate": _times(forward, 2 * (trained if recorded else size))})
     assert rates is not None
-    return History(rates | {"record": forward}, tuple(run.run_id for run in chosen), bool(same))
+    return History(rates | {"record": _times(forward, 2 * size)}, tuple(run.run_id for run in chosen), bool(same))
 
 
 def _times(rate: Rate, operations: float) -> Rate:
@@ -98,13 +101,23 @@ def _same_model(run: Run, found: Section) -> bool:
     return all(run.model.get(key) == found["model"][key] for key in keys)
 
 
-def _block(run: Run) -> Block:
+def _block(run: Run, recorded: bool) -> Block:
     joules = (_train_phase(run, "energy_kwh") or 0.0) * JOULES_PER_KWH
-    return Block(_tokens(run) * _operations(run.model, run.recipe), joules, _train_phase(run, "duration_s") or 0.0)
+    operations = _tokens(run) * _operations(run.model, run.recipe, recorded)
+    return Block(operations, joules, _train_phase(run, "duration_s") or 0.0)
 
 
-def _operations(model: Section, recipe: Section) -> float:
-    return train_operations(model["parameters"], model["trainable_parameters"], not recipe.get("peft"))
+def _operations(model: Section, recipe: Section, recorded: bool) -> float:
+    """Return the operations of the phase train for each token of a step.
+
+    2 a parameter forward and 4 a trained one backward. Where the output of the frozen part is `recorded`, it was run
+    once a row within that phase, so once in all epochs.
+    """
+    size, trained = model["parameters"], model["trainable_parameters"]
+    if recipe.get("peft"):
+        return train_operations(size, trained, False)
+    forward = trained + (size - trained) / (_epochs(recipe) or 1) if recorded else size
+    return float(2 * forward + 4 * trained)
 
 
 def _tokens(run: Run) -> float:

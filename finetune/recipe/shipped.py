@@ -1,4 +1,4 @@
-"""The recipes that come with the tool."""
+"""The recipes and sweeps that come with the tool."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,12 @@ from finetune.text import did_you_mean, join_words
 
 def shipped_recipes() -> Mapping[str, Path]:
     """Return the shipped recipes by name; a wheel carries them inside the package, a checkout beside it."""
-    package = Path(__file__).resolve().parents[1]
-    inside, beside = package / "shipped_recipes", package.parent / "recipes"
-    folder = inside if inside.is_dir() else beside
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
+    return _by_name(_folder())
+
+
+def shipped_sweeps() -> Mapping[str, Path]:
+    """Return the shipped sweeps by name."""
+    return _by_name(_folder() / "sweeps")
 
 
 def find_shipped(name: str) -> Path:
@@ -24,6 +26,20 @@ def find_shipped(name: str) -> Path:
     near = did_you_mean(name, recipes)
     said = f"did you mean {near}?" if near else f"there are {join_words(recipes, 'and')}"
     raise FinetuneError(f"no shipped recipe is called {name}; {said}", "List them with: finetune recipes")
+
+
+def find_sweep(reference: str) -> Path:
+    """Return the file of a sweep: itself, or the shipped one of that name. Raises FinetuneError when there is none."""
+    there, sweeps = look_up(Path(reference)), shipped_sweeps()
+    if there.kind == "file":
+        return Path(reference)
+    if there.fault:
+        raise FinetuneError(f"{there.shown} {there.fault}", "Check the path and its permissions.")
+    if reference in sweeps:
+        return sweeps[reference]
+    near = did_you_mean(reference, sweeps)
+    said = f"did you mean {near}?" if near else f"shipped with finetune: {join_words(sweeps, 'and')}"
+    raise FinetuneError(f"{reference}: no such sweep file; {said}", "docs/sweeps.md tells how one is written.")
 
 
 def describe_recipe(path: Path) -> str:
@@ -55,3 +71,13 @@ def write_new(path: Path, text: str, force: bool = False) -> None:
         raise FinetuneError(f"{path} is there already", "Choose another name, or remove it first.") from error
     except OSError as error:
         raise FinetuneError(f"{path} cannot be written: {error.strerror}", "Choose another place.") from error
+
+
+def _folder() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    inside, beside = package / "shipped_recipes", package.parent / "recipes"
+    return inside if inside.is_dir() else beside
+
+
+def _by_name(folder: Path) -> Mapping[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from finetune.runs.comparison import Comparison, Grid, Row, RunSet
 from finetune.runs.deltas import alone, delta, intensity, shown_together
 from finetune.runs.differences import differing_keys, settings
-from finetune.runs.energy_ratio import ranked_kwh, why_not_known
+from finetune.runs.energy_ratio import ranked_parts, why_not_known
 from finetune.runs.front import with_front
 from finetune.runs.groups import group_notes, group_pairs, grouping_key, make_groups
 from finetune.runs.predictions import read_row_scores
@@ -94,7 +94,7 @@ def _with_row_scores(row: Row, scored: Scored | None) -> Row:
     return replace(row, row_scores=read_row_scores(row.run, scored)) if scored is not None else row
 
 
-def reasons_not_ranked(run: Run, read_kwh: float | None) -> tuple[str, ...]:
+def reasons_not_ranked(run: Run, has_ranked_energy: bool) -> tuple[str, ...]:
     """Say why the energy of a run takes no part in a ranking; empty when it does."""
     if not run.is_finished:
         return (f"{run.status}: not a whole run",)
@@ -103,7 +103,7 @@ def reasons_not_ranked(run: Run, read_kwh: float | None) -> tuple[str, ...]:
         reasons.append("energy not measured")
     elif run.emissions.get("complete") is not True:
         reasons.append("part of the hardware gave no reading: the energy is a lower bound")
-    elif read_kwh is None:
+    elif not has_ranked_energy:
         reasons.append(why_not_known(run))
     shared_with = run.emissions.get("shared_with")
     if shared_with:
@@ -113,15 +113,15 @@ def reasons_not_ranked(run: Run, read_kwh: float | None) -> tuple[str, ...]:
 
 
 def _row(run: Run, scored: Scored | None, run_set: RunSet | None, keys: Sequence[str], grid: Grid | None) -> Row:
-    recipe, energy_kwh, read_kwh = settings(run), run.energy_kwh(), ranked_kwh(run)
+    recipe, energy_kwh, parts = settings(run), run.energy_kwh(), ranked_parts(run)
     return Row(
         run=run,
         differences={key: recipe.get(key) for key in keys},
         score=scored.score if scored else None,
         run_set=run_set,
-        ranked_kwh=read_kwh,
+        parts=parts,
         emissions_g_on_grid=energy_kwh * grid.g_per_kwh if grid and energy_kwh is not None else None,
-        not_ranked=reasons_not_ranked(run, read_kwh),
+        not_ranked=reasons_not_ranked(run, bool(parts)),
     )
 
 

@@ -57,13 +57,17 @@ def score_heading(comparison: Comparison, separator: str) -> str:
     return f"{comparison.sets[0].metric}{separator}{comparison.sets[0].split}"
 
 
+def members_words(group: Group, grouped_by: str | None) -> str:
+    """Return how many seeds, or runs, a group has."""
+    return plural(len(group.members), "seed" if grouped_by == "training.seed" else "run")
+
+
 def group_front(comparison: Comparison) -> list[Column]:
     """Return who each group is: its name with a star on the front, how many seeds or runs, its set."""
     names = []
     for group in comparison.groups:
-        unit = "seed" if comparison.grouped_by == "training.seed" else "run"
         mark = "* " if group.on_front else "  "
-        names.append(f"{mark}{shorten(group.name, 36)}\n  {plural(len(group.members), unit)}")
+        names.append(f"{mark}{shorten(group.name, 36)}\n  {members_words(group, comparison.grouped_by)}")
     columns = [Column("  group", names)]
     if len(comparison.sets) > 1:
         columns.append(Column("set", [group.run_set.name if group.run_set else "–" for group in comparison.groups]))
@@ -114,9 +118,8 @@ def _group_energy(group: Group) -> str:
     lines = [formats.significant(kwh) if complete else f"≥ {formats.significant(kwh)}"]
     if complete and low is not None and high is not None:
         lines.append(formats.span(low, high, 2))
-    ranked = group.mean(lambda row: row.ranked_kwh)
-    if ranked is not None and not group.not_ranked:
-        lines.append(f"ranked {formats.significant(ranked)}")
+    if group.ranked_kwh is not None and not group.not_ranked:
+        lines.append(f"ranked {formats.significant(group.ranked_kwh)}")
     return "\n".join(lines)
 
 

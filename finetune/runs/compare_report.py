@@ -170,10 +170,16 @@ def step_lines(comparison: Comparison) -> list[str]:
         told = {(name, baseline) for name in labels.values()}
     return [
         f"{name}: {formats.significant(step.marginal_g_per_point)} g CO2e{grid} for each point more than {cheaper}, "
-        "the next cheaper on the front"
+        f"the next cheaper on the front{_by_reading(step)}"
         for name, cheaper, step in steps
         if step is not None and step.marginal_g_per_point is not None and (name, cheaper) not in told
     ]
+
+
+def _by_reading(step: Delta) -> str:
+    """Say where it is not shown that the cheaper one is cheaper."""
+    is_shown = step.energy is not None and step.energy.verdict != "undecided"
+    return "" if is_shown else " (by its reading; which one is cheaper is undecided)"
 
 
 def target_lines(comparison: Comparison) -> list[str]:
@@ -209,6 +215,13 @@ def run_labels(comparison: Comparison) -> dict[str, str]:
     runs = [row.run for row in comparison.rows]
     names = Counter(run.name for run in runs)
     return {run.run_id: one_line(run.name if names[run.name] == 1 else f"{run.name} {short_id(run)}") for run in runs}
+
+
+def line_labels(comparison: Comparison) -> dict[str, str]:
+    """Return what each line of the table is called, by the key of its run or group."""
+    if comparison.groups:
+        return {group.key: one_line(group.name) for group in comparison.groups}
+    return run_labels(comparison)
 
 
 def _method_legend(comparison: Comparison) -> list[str]:

@@ -1,12 +1,12 @@
 """What a comparison is made of, and its form in JSON."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from finetune.runs.energy_ratio import EnergyRatio
+from finetune.runs.energy_ratio import EnergyRatio, Part
 from finetune.runs.predictions import RowScores
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.statistics import Mean
@@ -93,16 +93,16 @@ class Delta:
 class Row:
     """One run in a comparison.
 
-    `not_ranked` says why its energy takes no part in rankings; `run_set` is None when it has no score. `next_cheaper`
-    is the run before it on the front and `step` what it has more than that one. `row_scores` are there when the
-    predictions were read.
+    `not_ranked` says why its energy takes no part in rankings; `run_set` is None when it has no score. `parts` is the
+    energy that rankings count, by component. `next_cheaper` is the run before it on the front and `step` what it has
+    more than that one. `row_scores` are there when the predictions were read.
     """
 
     run: Run
     differences: Mapping[str, Any]
     score: Score | None
     run_set: RunSet | None
-    ranked_kwh: float | None
+    parts: Mapping[str, Part]
     emissions_g_on_grid: float | None
     not_ranked: tuple[str, ...]
     on_front: bool = False
@@ -113,6 +113,25 @@ class Row:
     reached: Reached | None = None
     row_scores: RowScores | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def key(self) -> str:
+        """Return what tells it from the other runs."""
+        return self.run.run_id
+
+    @property
+    def rows(self) -> tuple["Row", ...]:
+        """Return the runs behind it: itself."""
+        return (self,)
+
+    def mean(self, value: Callable[["Row"], float | None]) -> float | None:
+        """Return something of the run."""
+        return value(self)
+
+    @property
+    def ranked_kwh(self) -> float | None:
+        """Return the energy that rankings count, None when it is not known."""
+        return sum(part.kwh for part in self.parts.values()) if self.parts else None
+
 
 @dataclass(frozen=True)
 class Group:
@@ -120,7 +139,7 @@ class Group:
 
     `members`: the runs by what pairs them with those of another group, their seed or all their other settings; a run
     that was made twice counts once, with its mean. `differences`: settings in which the groups differ; of those that
-    vary inside a group the value is VARIES. `energy_kwh` (a mean, with its band) and `ranked_kwh` are of one run.
+    vary inside a group the value is VARIES.
     """
 
     name: str
@@ -135,6 +154,16 @@ class Group:
     step: Delta | None = None
 
     @property
+    def key(self) -> str:
+        """Return what tells it from the other groups, and from every run: an id of a run has no space."""
+        return f"group {self.name}"
+
+    @property
+    def ranked_kwh(self) -> float | None:
+        """Return the energy of a run on average that rankings count, None when it is not known of each."""
+        return self.mean(lambda row: row.ranked_kwh)
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """Return the runs of the group."""
         return tuple(row for rows in self.members.values() for row in rows)
@@ -147,6 +176,9 @@ class Group:
 
 
 VARIES = "varies"
+
+Line = Row | Group
+"""What a line of the table and a point of the plot stand for."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +204,16 @@ class Comparison:
     groups: tuple[Group, ...] = ()
     pairs: tuple[Pair, ...] = ()
     target: Target | None = None
+
+    @property
+    def lines(self) -> Sequence[Line]:
+        """Return what is compared: the groups where runs are put together, else the runs."""
+        return self.groups or self.rows
+
+    @property
+    def unit(self) -> str:
+        """Return what a line is called."""
+        return "group" if self.groups else "run"
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
@@ -206,7 +248,7 @@ def group_to_json(group: Group) -> dict[str, Any]:
         "energy_kwh": group.mean(lambda row: row.run.energy_kwh()),
         "energy_kwh_low": group.mean(lambda row: as_number(row.run.emissions.get("energy_kwh_low"))),
         "energy_kwh_high": group.mean(lambda row: as_number(row.run.emissions.get("energy_kwh_high"))),
-        "ranked_energy_kwh": group.mean(lambda row: row.ranked_kwh),
+        "ranked_energy_kwh": group.ranked_kwh,
         "emissions_g": group.mean(lambda row: row.run.emissions_g()),
         "emissions_g_on_grid": group.mean(lambda row: row.emissions_g_on_grid),
         "duration_s": group.mean(lambda row: row.run.duration_s()),

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from finetune.runs.comparison import Delta, Grid, Row
-from finetune.runs.energy_ratio import Part, group_energy_ratio, ranked_parts
+from finetune.runs.energy_ratio import Part, group_energy_ratio
 from finetune.runs.record import Run, as_number
 from finetune.runs.score_pairs import Judged, group_difference, with_holm
 
@@ -65,10 +65,10 @@ def judged(members: Members) -> dict[str, list[Judged]]:
     }
 
 
-def energy_parts(members: Members) -> dict[str, dict[str, Part]]:
+def energy_parts(members: Members) -> dict[str, Mapping[str, Part]]:
     """Return the ranked energy of each unit, of which runs made twice are all part."""
     return {
-        f"{unit} {number}" if number else unit: ranked_parts(row.run)
+        f"{unit} {number}" if number else unit: row.parts
         for unit, rows in members.items()
         for number, row in enumerate(rows)
     }

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 from finetune.runs.record import Score
+from finetune.runs.statistics import Mean
 
 NOT_MEASURED = "not measured"
 
@@ -59,7 +60,7 @@ def score_value(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else significant(value, 4)
 
 
-def score_interval(score: Score) -> str:
+def score_interval(score: Score | Mean) -> str:
     """Return the interval of a score, empty when it has none."""
     if score.low is None or score.high is None:
         return ""

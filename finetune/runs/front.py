@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune.runs.comparison import Delta, Grid, Row
 from finetune.runs.deltas import alone, delta, shown_together
-from finetune.runs.energy_ratio import ASSUMED_SPREAD, Part, energy_ratio, ranked_parts
+from finetune.runs.energy_ratio import ASSUMED_SPREAD, Part, energy_ratio
 from finetune.runs.record import Score
 from finetune.runs.score_pairs import Judged, run_difference
 
@@ -59,7 +59,7 @@ def with_front(rows: Sequence[Row], grid: Grid | None) -> list[Row]:
 
 
 def _contender(row: Row, score: Score, sign: int) -> _Contender:
-    parts = ranked_parts(row.run)
+    parts = row.parts
     return _Contender(
         row.run.run_id,
         sign * score.value,

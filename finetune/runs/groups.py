@@ -208,4 +208,4 @@ def _beaten(members: Sequence[Group]) -> dict[str, str]:
 
 
 def _ranked_kwh(group: Group) -> tuple[float, str]:
-    return group.mean(lambda row: row.ranked_kwh) or 0.0, group.name
+    return group.ranked_kwh or 0.0, group.name

@@ -1,32 +1,33 @@
 """Score against energy: what every plot of a comparison shows, whatever draws it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune.runs import formats
-from finetune.runs.compare_report import run_labels
-from finetune.runs.comparison import Comparison, Row, RunSet
-from finetune.runs.energy_ratio import ranked_parts
+from finetune.runs.compare_columns import members_words
+from finetune.runs.compare_report import line_labels, run_labels
+from finetune.runs.comparison import Comparison, Group, Line, Row, RunSet
 
 FRONT, UNDECIDED, DOMINATED, NOT_RANKED = "front", "undecided", "dominated", "not ranked"
-KIND_WORDS = {
-    FRONT: "no run is shown to score higher with less energy",
-    UNDECIDED: "on the front as well, since another run reads better in both only within the noise",
-    DOMINATED: "another run is shown to score higher with less energy",
+_KIND_WORDS = {
+    FRONT: "no {unit} is shown to score higher with less energy",
+    UNDECIDED: "on the front as well, since another {unit} reads better in both only within the noise",
+    DOMINATED: "another {unit} is shown to score higher with less energy",
     NOT_RANKED: "its energy is compared with no other",
 }
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One run in a plot of score against energy.
+    """One run, or the mean of a group of runs, in a plot of score against energy.
 
-    `kwh` is the energy that rankings count (train + evaluate + save), `kwh_high` None where it is a lower bound;
-    `score_low` and `score_high` are None for a score without an interval.
+    `kwh` is the energy that rankings count (train + evaluate + save), of a run on average, `kwh_high` None where it is
+    a lower bound; `score_low` and `score_high` are None for a score without an interval. `mean_of` says what a mean is
+    taken over.
     """
 
-    run_id: str
+    key: str
     label: str
     kind: str
     kwh: float
@@ -35,96 +36,133 @@ class Mark:
     score: float
     score_low: float | None
     score_high: float | None
+    mean_of: str = ""
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """The runs of one set in one plot, cheapest first; `outside` names the runs without a place in it, and why."""
+    """The runs, or groups, of one set in one plot, cheapest first.
+
+    `unit`: run or group. `outside` names those without a place in the plot, and why.
+    """
 
     run_set: RunSet
+    unit: str
     marks: tuple[Mark, ...]
     outside: tuple[tuple[str, str], ...]
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Return how its marks stand to the front, each kind with what it means."""
+        found = {mark.kind for mark in self.marks}
+        return {kind: words for kind, words in kind_words(self.unit).items() if kind in found}
+
+
+def kind_words(unit: str) -> dict[str, str]:
+    """Return what each way to stand to the front means; `unit` is run or group."""
+    return {kind: words.format(unit=unit) for kind, words in _KIND_WORDS.items()}
+
 
 def scatters(comparison: Comparison) -> tuple[Scatter, ...]:
-    """Return a plot for each set in which at least one run has both a score and an energy."""
-    found, labels = [], run_labels(comparison)
+    """Return a plot for each set in which at least one run, or group, has both a score and an energy."""
+    found, labels = [], line_labels(comparison)
     for run_set in comparison.sets:
-        rows = [row for row in comparison.rows if row.run_set == run_set]
-        kinds = row_kinds(rows)
+        lines = [line for line in comparison.lines if line.run_set == run_set]
+        kinds = line_kinds(lines)
         marks = [
-            mark for row in rows if (mark := _mark(row, labels[row.run.run_id], kinds[row.run.run_id])) is not None
+            mark
+            for line in lines
+            if (mark := _mark(line, labels[line.key], kinds[line.key], comparison.grouped_by)) is not None
         ]
-        placed = {mark.run_id for mark in marks}
-        outside = tuple(
-            (labels[row.run.run_id], "; ".join(row.not_ranked) or "energy not measured")
-            for row in rows
-            if row.run.run_id not in placed
-        )
         if marks:
-            ordered = sorted(marks, key=lambda mark: (mark.kwh, mark.run_id))
-            found.append(Scatter(run_set, tuple(ordered), outside))
+            ordered = sorted(marks, key=lambda mark: (mark.kwh, mark.key))
+            placed = {mark.key for mark in marks}
+            outside = [
+                (labels[line.key], "; ".join(line.not_ranked) or "energy not measured")
+                for line in lines
+                if line.key not in placed
+            ]
+            outside += _in_no_group(comparison, run_set)
+            found.append(Scatter(run_set, comparison.unit, tuple(ordered), tuple(outside)))
     return tuple(found)
 
 
-def row_kinds(rows: Sequence[Row]) -> dict[str, str]:
-    """Return by run id how each run stands to the front of its set: front, undecided, dominated or not ranked."""
-    kinds = {row.run.run_id: DOMINATED if row.dominated_by else NOT_RANKED for row in rows}
-    kinds |= {row.run.run_id: FRONT for row in rows if row.on_front}
+def line_kinds(lines: Sequence[Line]) -> dict[str, str]:
+    """Return by its key how each run, or group, stands to the front of its set."""
+    kinds = {line.key: DOMINATED if line.dominated_by else NOT_RANKED for line in lines}
+    kinds |= {line.key: FRONT for line in lines if line.on_front}
     best: dict[str, float] = {}
-    for row in sorted((row for row in rows if row.on_front), key=_cheapest_first):
-        name, height = row.run_set.name if row.run_set else "", _height(row)
+    for line in sorted((line for line in lines if line.on_front), key=_cheapest_first):
+        name, height = line.run_set.name if line.run_set else "", _height(line)
         if height <= best.get(name, -math.inf):
-            kinds[row.run.run_id] = UNDECIDED
+            kinds[line.key] = UNDECIDED
         best[name] = max(height, best.get(name, -math.inf))
     return kinds
 
 
+def run_kinds(comparison: Comparison) -> dict[str, str]:
+    """Return by run id how each run stands to the front; where runs are put together, how its group does."""
+    kinds = line_kinds(comparison.lines)
+    apart = {row.key: NOT_RANKED for row in comparison.rows}
+    return apart | {row.key: kinds[line.key] for line in comparison.lines for row in line.rows}
+
+
 def front_line(scatter: Scatter) -> tuple[Mark, ...]:
-    """Return the runs that the front leads through, cheapest first."""
+    """Return the marks that the front leads through, cheapest first."""
     return tuple(mark for mark in scatter.marks if mark.kind == FRONT)
 
 
 def axis_words(scatter: Scatter) -> tuple[str, str]:
     """Return what the axes are called: energy (without unit), score."""
     better = "" if scatter.run_set.greater_is_better else " (lower is better)"
-    return "energy of train + evaluate + save", f"{scatter.run_set.metric} on {scatter.run_set.split}{better}"
+    mean = ", mean ± 95 %" if scatter.unit == "group" else ""
+    return "energy of train + evaluate + save", f"{scatter.run_set.metric} on {scatter.run_set.split}{mean}{better}"
 
 
 def mark_words(mark: Mark) -> str:
-    """Return all that a plot knows about a run, as one sentence."""
+    """Return all that a plot knows about a run, or a group, as one sentence."""
     energy = formats.energy_with_band(mark.kwh, mark.kwh_low, mark.kwh_high)
     score = formats.score_value(mark.score)
     if mark.score_low is not None and mark.score_high is not None:
         score += f" [{formats.score_value(mark.score_low)} to {formats.score_value(mark.score_high)}]"
+    if mark.mean_of:
+        return f"{mark.label}: mean score of {mark.mean_of} {score}, {energy} a run, {mark.kind}"
     return f"{mark.label}: score {score}, {energy}, {mark.kind}"
 
 
-def _mark(row: Row, label: str, kind: str) -> Mark | None:
-    score, parts = row.score, ranked_parts(row.run)
-    if score is None or not parts:
+def _mark(line: Line, label: str, kind: str, grouped_by: str | None) -> Mark | None:
+    kwh, score = line.ranked_kwh, line.score
+    if score is None or kwh is None:
         return None
-    high = sum(part.kwh * part.factor_high for part in parts.values())
-    is_bound = row.run.emissions.get("complete") is not True or not math.isfinite(high)
-    kwh = sum(part.kwh for part in parts.values())
+    parts = [part for row in line.rows for part in row.parts.values()]
+    high = sum(part.kwh * part.factor_high for part in parts) / len(line.rows)
+    is_bound = any(row.run.emissions.get("complete") is not True for row in line.rows) or not math.isfinite(high)
     return Mark(
-        run_id=row.run.run_id,
+        key=line.key,
         label=label,
         kind=kind,
         kwh=kwh,
         # Of a lower bound even the low end of the band is too much said.
-        kwh_low=sum(part.kwh * part.factor_low for part in parts.values()),
+        kwh_low=sum(part.kwh * part.factor_low for part in parts) / len(line.rows),
         kwh_high=None if is_bound else high,
         score=score.value,
         score_low=score.low,
         score_high=score.high,
+        mean_of=members_words(line, grouped_by) if isinstance(line, Group) else "",
     )
 
 
-def _cheapest_first(row: Row) -> tuple[float, float]:
-    return (row.ranked_kwh or 0.0, -_height(row))
+def _in_no_group(comparison: Comparison, run_set: RunSet) -> list[tuple[str, str]]:
+    labels: Mapping[str, str] = run_labels(comparison)
+    inside = {row.key for line in comparison.lines for row in line.rows}
+    rows: list[Row] = [row for row in comparison.rows if row.run_set == run_set and row.key not in inside]
+    return [(labels[row.key], "; ".join(row.not_ranked) or "in no group") for row in rows]
 
 
-def _height(row: Row) -> float:
-    value = row.score.value if row.score else -math.inf
-    return -value if row.run_set is not None and not row.run_set.greater_is_better else value
+def _cheapest_first(line: Line) -> tuple[float, float]:
+    return (line.ranked_kwh or 0.0, -_height(line))
+
+
+def _height(line: Line) -> float:
+    value = line.score.value if line.score else -math.inf
+    return -value if line.run_set is not None and not line.run_set.greater_is_better else value

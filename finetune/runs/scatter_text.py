@@ -9,7 +9,6 @@ from finetune.runs.axes import Axis, energy_axis, score_axis
 from finetune.runs.scatter import (
     DOMINATED,
     FRONT,
-    KIND_WORDS,
     NOT_RANKED,
     UNDECIDED,
     Mark,
@@ -44,8 +43,8 @@ def scatter_text(scatter: Scatter, width: int, is_ascii: bool = False) -> str:
 
 def _signs(marks: Sequence[Mark]) -> dict[str, str]:
     if len(marks) > len(_LETTERS):
-        return {mark.run_id: _SIGNS[mark.kind] for mark in marks}
-    return {mark.run_id: letter for mark, letter in zip(marks, _LETTERS, strict=False)}
+        return {mark.key: _SIGNS[mark.kind] for mark in marks}
+    return {mark.key: letter for mark, letter in zip(marks, _LETTERS, strict=False)}
 
 
 def _drawing(scatter: Scatter, signs: dict[str, str], factor: float, width: int) -> list[str]:
@@ -61,7 +60,7 @@ def _drawing(scatter: Scatter, signs: dict[str, str], factor: float, width: int)
         for mark in marks:
             _draw_bands(cells, mark, x, y, factor)
     for mark in sorted(marks, key=lambda mark: mark.kind == FRONT):
-        cells[round(y.at(mark.score))][round(x.at(mark.kwh * factor))] = signs[mark.run_id]
+        cells[round(y.at(mark.score))][round(x.at(mark.kwh * factor))] = signs[mark.key]
     words = {round(place): text for place, text in y.ticks}
     lines = [
         f"{words.get(row, ''):>{left - 1}} {'┤' if row in words else '│'}{''.join(line)}"
@@ -105,15 +104,22 @@ def _energy_ticks(x: Axis, left: int, width: int) -> list[str]:
 def _legend(scatter: Scatter, signs: dict[str, str], width: int) -> list[str]:
     marks = scatter.marks
     if len(marks) > len(_LETTERS):
-        kinds = [kind for kind in KIND_WORDS if any(mark.kind == kind for mark in marks)]
-        lines = [f"{_SIGNS[kind]} {kind}: {KIND_WORDS[kind]}" for kind in kinds]
+        lines = [f"{_SIGNS[kind]} {kind}: {words}" for kind, words in scatter.kinds.items()]
         listed = [mark for mark in marks if mark.kind == FRONT]
     else:
         lines, listed = [], list(marks)
     lines += [
-        f"{signs[mark.run_id]} {mark.label}: {formats.score_value(mark.score)}, "
+        f"{signs[mark.key]} {mark.label}{f' ({mark.mean_of})' if mark.mean_of else ''}: {_score_words(mark)}, "
         f"{'' if mark.kwh_high is not None else '≥ '}{formats.energy(mark.kwh)}, {mark.kind}"
         for mark in listed
     ]
     lines += [f"not drawn: {label}: {reason}" for label, reason in scatter.outside]
     return [shorten(line, width) for line in lines]
+
+
+def _score_words(mark: Mark) -> str:
+    """Return a run's score, or a mean with its interval."""
+    value = formats.score_value(mark.score)
+    return (
+        f"{value} ± {formats.score_value(mark.score_high - mark.score)}" if mark.mean_of and mark.score_high else value
+    )

@@ -48,10 +48,7 @@ def column_width(column: Column) -> int:
 
 def text_width(text: str) -> int:
     """Return how many cells of a terminal a text takes: wide East Asian letters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
+    return len(text) if text.isascii() else sum(map(_letter_width, text))
 
 
 def shorten(text: str, width: int) -> str:
@@ -59,9 +56,17 @@ def shorten(text: str, width: int) -> str:
     text = one_line(text)
     if text_width(text) <= width:
         return text
-    while text_width(text) > width - 1:
-        text = text[:-1]
-    return text + "…"
+    kept, left = "", width - 1
+    for letter in text:
+        left -= _letter_width(letter)
+        if left < 0:
+            break
+        kept += letter
+    return kept + "…"
+
+
+def _letter_width(letter: str) -> int:
+    return 0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def markdown_table(columns: Sequence[Column]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ _STATES: Mapping[TrialState, State] = {
 _DEFINITION = "definition"
 # A rung is passed by the better half. Of the usual 3 or 4 most fine-tunings would never reach the second rung.
 _REDUCTION = 2
+_OPENINGS = 3
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,20 @@ def _identifier(storage: optuna.storages.BaseStorage, study_name: str, number: i
 
 def _storage(place: str) -> optuna.storages.BaseStorage:
     if "://" in place:
-        return optuna.storages.RDBStorage(place)
+        return _database(place)
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     return optuna.storages.JournalStorage(JournalFileBackend(place))
+
+
+def _database(url: str) -> optuna.storages.BaseStorage:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for _ in range(_OPENINGS - 1):
+        try:
+            return optuna.storages.RDBStorage(url)
+        except SQLAlchemyError:  # of two that make the tables at one moment, one fails, and finds them the next time
+            time.sleep(1.0)
+    return optuna.storages.RDBStorage(url)
 
 
 def _sampler(sweep: Sweep, drawn: int) -> optuna.samplers.BaseSampler:

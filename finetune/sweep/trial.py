@@ -179,7 +179,7 @@ def _energies(runs: Mapping[str, Run], allow_shared: bool) -> list[float] | str:
     for run in runs.values():
         kwh = ranked_kwh(run)
         seen = replace(run, emissions={**run.emissions, "shared_with": []}) if allow_shared else run
-        if reasons := reasons_not_ranked(seen, kwh):
+        if reasons := reasons_not_ranked(seen, kwh is not None):
             return f"its energy is no objective: {join_words(reasons, 'and')}"
         values.append(kwh or 0.0)
     return values

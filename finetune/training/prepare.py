@@ -164,9 +164,7 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
         precision = choose_precision(recipe.training.mixed_precision, pick_device(), checkpoint.model_type)
         max_length = checkpoint.max_length(recipe.preprocessing.max_length)
     with phase("preprocess"), ranks.local_main_first():
-        data = load_data(recipe, task, rows_needed(recipe.training))
-        if not with_test:
-            data = replace(data, splits={name: rows for name, rows in data.splits.items() if name != "test"})
+        data = load_data(recipe, task, rows_needed(recipe.training), with_test)
         metric_names, best_metric = choose_metrics(recipe, task, data.labels)
         context = task_context(
             checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,

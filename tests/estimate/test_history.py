@@ -85,6 +85,21 @@ def test_a_frozen_part_is_told_only_by_runs_of_as_many_epochs():
     assert past_rates([past(recipe=longer)], found(), frozen) is None
 
 
+def test_a_recorded_frozen_part_costs_what_it_cost_in_a_past_run():
+    frozen, model = RECIPE | {"model": {"freeze": "backbone"}}, found()["model"] | {"trainable_parameters": 1_000}
+    planned = found(model=model)
+    planned["work"]["phases"]["train"] = {"train": 10_000 / 0.9, "record": 10_000 / 3}  # three epochs of as many rows
+    rates = past_rates([past(model=model, recipe=frozen)], planned, frozen).rates
+    used = 2 * 10 * 3.6  # 2 Wh for each of 10 thousand tokens, in kJ
+    again = (rates["train"].joules * 10_000 / 0.9 + rates["record"].joules * 10_000 / 3) / 1000
+    assert again == pytest.approx(used, rel=0.01)
+    assert rates["evaluate"].joules == pytest.approx(rates["record"].joules / 1000)  # the head alone
+    # Where the frozen part runs in every step, an evaluation costs about a third of a full step and no more.
+    planned["work"]["phases"]["train"] = {"train": 10_000 / 0.9}
+    rates = past_rates([past(model=model, recipe=frozen)], planned, frozen).rates
+    assert rates["evaluate"].joules == pytest.approx(2 * 3.6, rel=0.01)
+
+
 def test_only_the_newest_runs_count():
     runs = [past(f"r{number}") for number in range(15)]
     assert past_rates(runs, found(), RECIPE).run_ids == tuple(f"r{number}" for number in range(5, 15))

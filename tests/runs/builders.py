@@ -54,3 +54,15 @@ def make_emissions(kwh, machine="boot-1", duration_s=600.0, repeated_work_kwh=0.
         "tool": {"name": "codecarbon", "version": "3.3.2"},
         **fields,
     }
+
+
+def seeded(name, accuracies, kwh=1.0, rate=1e-4, seeds=(1, 2, 3), **fields):
+    """Return runs of one recipe that differ in their seed; `kwh` is one number, or one a seed."""
+    each = kwh if isinstance(kwh, list | tuple) else [kwh] * len(accuracies)
+    return [
+        make_run(
+            f"{name}-{number}", accuracy, kwh=None if energy is None else {"gpu": energy}, name=name,
+            recipe={"training": {"seed": seed, "learning_rate": rate}}, **fields,
+        )
+        for number, (seed, accuracy, energy) in enumerate(zip(seeds, accuracies, each, strict=False))
+    ]  # fmt: skip

@@ -1,12 +1,16 @@
+import json
+import math
 import random
+import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
 from finetune.runs.compare import compare_runs
+from finetune.runs.compare_report import comparison_markdown, comparison_text
 from finetune.runs.comparison import Grid, comparison_to_json, score_difference
 from finetune.runs.record import Score, list_runs
 from tests.runs.builders import STORED, make_emissions, make_run
@@ -161,6 +165,16 @@ def test_compare_prices_a_point_with_the_energy_that_it_ranks():
     assert row_of(compare_runs([ours, base], grid=FRANCE), "a").delta.marginal_g_per_point == pytest.approx(112 / 20)
 
 
+def test_compare_steps_along_the_front_say_where_it_is_not_shown_which_one_is_cheaper():
+    dear, mid = make_run("dear", 0.9, kwh={"gpu": 9.0}), make_run("mid", 0.8, kwh={"gpu": 1.1})
+    elsewhere = make_run("elsewhere", 0.7, kwh={"gpu": 1.0}, machine="boot-2")
+    text = comparison_text(compare_runs([dear, mid, elsewhere]), 200)
+    assert "dear: 79.0 g CO2e for each point more than mid, the next cheaper on the front\n" in text
+    assert (
+        "more than elsewhere, the next cheaper on the front (by its reading; which one is cheaper is undecided)" in text
+    )
+
+
 def test_compare_takes_no_difference_of_grams_from_two_grids():
     other = make_emissions({"gpu": 1.0}, carbon_intensity={"g_per_kwh": 500.0, "scope": "life-cycle"})
     ours, theirs = make_run("a", 0.9, emissions=other), make_run("b", 0.5)
@@ -252,6 +266,45 @@ def test_compare_is_free_of_order_and_its_front_is_right(cells, seed):
             )
         )
         assert row.on_front == (score is not None and kwh is not None and not beaten)
+
+
+NUMBERS = st.one_of(st.none(), st.just(math.nan), st.just(math.inf), st.just("many"), st.floats(0.0, 1.0))
+
+
+@settings(max_examples=40, deadline=None, phases=[phase for phase in Phase if phase is not Phase.shrink])
+@given(
+    cells=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.integers(1, 2)), min_size=1, max_size=6),
+    order=st.randoms(),
+)
+def test_compare_takes_any_number_for_what_it_is_and_ranks_nothing_that_is_not_one(cells, order):
+    runs = []
+    for number, (score, low, kwh, total, seed) in enumerate(cells):
+        main = {"name": "accuracy", "value": score, "low": low, "high": low, "n": 500, "split": "test"}
+        emissions = make_emissions({"gpu": 0.5}, energy_kwh=total)
+        emissions["phases"]["train"]["components"]["gpu"] = kwh
+        recipe = {"training": {"seed": seed}, "name": f"r{number}"}
+        runs.append(make_run(f"r{number}", main_metric=main, metrics={}, emissions=emissions, recipe=recipe))
+    shuffled = list(runs)
+    order.shuffle(shuffled)
+    comparison = compare_runs(runs, sort="energy_kwh")
+    assert comparison_to_json(comparison) == comparison_to_json(compare_runs(shuffled, sort="energy_kwh"))
+    json.dumps(comparison_to_json(comparison), allow_nan=False)
+    for text in (comparison_text(comparison, 100), comparison_markdown(comparison)):
+        assert not re.search(r"\b(nan|inf)\b", text)
+    for run_set in {row.run_set for row in comparison.rows}:
+        energies = [row.run.energy_kwh() for row in comparison.rows if row.run_set == run_set]
+        known = [kwh for kwh in energies if kwh is not None]
+        assert energies == sorted(known) + [None] * (len(energies) - len(known))
+    for row in comparison.rows:
+        if row.ranked_kwh is None or row.run.energy_kwh() is None:
+            assert row.not_ranked
+            assert not row.on_front
+        if row.score is None:
+            assert not row.on_front
+    unranked = {row.run.run_id for row in comparison.rows if row.not_ranked}
+    for line in (*comparison.rows, *comparison.groups):
+        assert line.next_cheaper not in unranked
+        assert line.dominated_by not in unranked
 
 
 def test_compare_differences_are_antisymmetric():

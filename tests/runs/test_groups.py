@@ -13,20 +13,7 @@ from finetune.errors import FinetuneError
 from finetune.runs.compare import compare_runs
 from finetune.runs.compare_report import comparison_csv, comparison_markdown, comparison_text
 from finetune.runs.comparison import VARIES, comparison_to_json
-from tests.runs.builders import make_emissions, make_run
-
-
-def seeded(name, accuracies, kwh=1.0, rate=1e-4, seeds=(1, 2, 3), **fields):
-    """Return runs of one recipe that differ in their seed; `kwh` is one number, or one a seed."""
-    each = kwh if isinstance(kwh, list | tuple) else [kwh] * len(accuracies)
-    return [
-        make_run(
-            f"{name}-{number}", accuracy, kwh=None if energy is None else {"gpu": energy}, name=name,
-            recipe={"training": {"seed": seed, "learning_rate": rate}}, **fields,
-        )
-        for number, (seed, accuracy, energy) in enumerate(zip(seeds, accuracies, each, strict=False))
-    ]  # fmt: skip
-
+from tests.runs.builders import make_emissions, seeded
 
 GOOD, BAD = (0.90, 0.92, 0.91), (0.70, 0.71, 0.72)
 

@@ -4,7 +4,7 @@ from finetune.runs.compare import compare_runs
 from finetune.runs.scatter import scatters
 from finetune.runs.scatter_text import scatter_text
 from finetune.runs.tables import text_width
-from tests.runs.builders import make_emissions, make_run
+from tests.runs.builders import make_emissions, make_run, seeded
 
 
 def scatter_of(*runs):
@@ -55,3 +55,13 @@ def test_scatter_text_says_what_is_a_lower_bound_and_what_is_not_drawn():
 def test_scatter_text_holds_nothing_that_steers_a_terminal():
     text = scatter_text(scatter_of(make_run("a", name="red\x1b[31m"), make_run("b", name="b")), 80)
     assert "\x1b" not in text
+
+
+def test_scatter_text_of_groups_draws_a_letter_for_each():
+    runs = [*seeded("good", (0.90, 0.92, 0.91), 0.01), *seeded("cheap", (0.6, 0.61, 0.62), 0.001, rate=5e-4)]
+    lines = scatter_text(scatter_of(*runs), 80).splitlines()
+    assert lines[0] == "accuracy on test, mean ± 95 %"
+    assert lines[-2:] == [
+        "a cheap (3 seeds): 0.610 ± 0.025, 1.00 Wh, front",
+        "b good (3 seeds): 0.910 ± 0.025, 10.0 Wh, front",
+    ]

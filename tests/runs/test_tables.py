@@ -47,3 +47,9 @@ def test_tables_no_cell_steers_the_terminal():
     assert markdown_table([column]).splitlines()[2] == "| a\\[31m b2J |"
     assert csv_table(["run"], [[name]]) == "run\na[31m b2J"
     assert shorten("a\nb\x1b[0m", 20) == "a b[0m"
+
+
+def test_tables_shorten_cuts_to_the_width_of_wide_letters_and_of_a_very_long_text():
+    assert shorten("日本語です", 6) == "日本…"
+    assert shorten("abc", 3) == "abc"
+    assert shorten("x" * 1_000_000, 5) == "xxxx…"

@@ -1,16 +1,18 @@
 """The file of a sweep: what it may say, and every problem with its line."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.cli.app import main
 from finetune.errors import FinetuneError
-from finetune.recipe.shipped import shipped_recipes
+from finetune.recipe.shipped import find_sweep, shipped_recipes, shipped_sweeps
 from finetune.sweep.account import Entry, front
 from finetune.sweep.definition import read_sweep
 from finetune.sweep.space import Choices, Parameter, Range, grid, overrides, suggest
-from tests.test_structure import HEAVY, ROOT, loaded_by
+from tests.test_structure import HEAVY, loaded_by
 
 
 def problems_of(path):
@@ -139,13 +141,24 @@ def test_account_front_is_what_nobody_beats(points):
         assert (place in found) is not beaten
 
 
-def test_shipped_sweeps_are_right_and_name_shipped_recipes():
-    paths = sorted((ROOT / "recipes" / "sweeps").glob("*.yaml"))
-    assert paths
-    for path in paths:
-        sweep = read_sweep(path)
+def test_shipped_sweeps_are_found_by_name_are_right_and_name_shipped_recipes():
+    assert {"quickstart", "quickstart-pruning"} <= set(shipped_sweeps())
+    for name in shipped_sweeps():
+        sweep = read_sweep(find_sweep(name))
         assert sweep.recipe in shipped_recipes()
         assert sweep.trials >= 2
+
+
+def test_sweep_file_comes_before_a_shipped_one_and_a_wrong_name_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FinetuneError, match="did you mean quickstart"):
+        find_sweep("quickstar")
+    with pytest.raises(FinetuneError, match=r"mine\.yaml: no such sweep file; shipped with finetune: quickstart"):
+        find_sweep("mine.yaml")
+    (tmp_path / "quickstart").write_text("recipe: quickstart\n")
+    assert find_sweep("quickstart") == Path("quickstart")
+    with pytest.raises(FinetuneError, match="no such sweep file"):
+        find_sweep(str(tmp_path))
 
 
 def test_sweep_starts_without_torch(tmp_path):

@@ -60,9 +60,13 @@ def test_sweep_of_four_trials_is_four_ordinary_runs(sweep_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_sweep_killed_and_resumed_by_two_workers_makes_each_trial_once_within_its_budget(sweep_file, tmp_path):
+@pytest.mark.parametrize(("storage", "trials"), [(None, 6), ("sqlite:///{folder}/sweep.db", 3)])
+def test_sweep_killed_and_resumed_by_two_workers_makes_each_trial_once_within_its_budget(
+    storage, trials, sweep_file, tmp_path
+):
     path = sweep_file(
-        objective=["accuracy", "energy_kwh"], sampler="random", trials=6, max_energy_kwh=0.5,
+        objective=["accuracy", "energy_kwh"], sampler="random", trials=trials, max_energy_kwh=0.5,
+        storage=storage.format(folder=tmp_path) if storage else None,
         space={"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
     )  # fmt: skip
     (tmp_path / "host").mkdir()
@@ -79,11 +83,11 @@ def test_sweep_killed_and_resumed_by_two_workers_makes_each_trial_once_within_it
     found = max(
         (report for report, _ in reports), key=lambda each: sum(t["state"] == "complete" for t in each["trials"])
     )
-    assert [trial["state"] for trial in found["trials"]] == ["complete"] * 6
+    assert [trial["state"] for trial in found["trials"]] == ["complete"] * trials
     runs, _ = list_runs(tmp_path / "runs")
-    assert len(runs) == 6  # the killed one went on in its own folder
-    assert len({run.recipe["training"]["learning_rate"] for run in runs}) == 6
-    assert sum(len(run.emissions["segments"]) for run in runs) == 7
+    assert len(runs) == trials  # the killed one went on in its own folder
+    assert len({run.recipe["training"]["learning_rate"] for run in runs}) == trials
+    assert sum(len(run.emissions["segments"]) for run in runs) == trials + 1
     assert "its worker is gone; it goes on" in reports[0][1]
     assert not any(run.emissions["shared_with"] for run in runs)  # the workers took turns
     assert sum(run.energy_kwh() for run in runs) < found["budget_kwh"] < 0.5

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -172,6 +173,44 @@ def test_worker_samplers_never_try_the_same_twice(sampler, new_worker, sweep_fil
     assert len(tried) == len(play.commands) == 4
     more = new_worker(sweep_file(sampler=sampler, trials=5))
     assert "the space is used up" in work(more).reason
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        pytest.param(None, id="journal"),
+        pytest.param("sqlite:///{folder}/sweep.db", id="database", marks=pytest.mark.slow),
+    ],
+)
+def test_worker_two_on_one_storage_make_twelve_trials_once_within_the_budget(
+    storage, new_worker, sweep_file, play, tmp_path
+):
+    path = sweep_file(
+        objective=["accuracy", "energy_kwh"], sampler="tpe", trials=12, max_energy_kwh=0.05,
+        storage=storage.format(folder=tmp_path) if storage else None,
+        space={"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "training.weight_decay": [0, 0.1]},
+    )  # fmt: skip
+    new_worker(path)  # makes the tables of the database, which two at once would
+    with ThreadPoolExecutor(2) as pool:
+        endings = [pool.submit(lambda: work(new_worker(path))) for _ in range(2)]
+        assert [ending.result().code for ending in endings] == [0, 0]
+    worker = new_worker(path)
+    report = report_of(worker)
+    assert states(worker) == ["complete"] * 12
+    assert len({entry.label for entry in report.trials}) == 12
+    tried = [settings_of(command) for command in play.commands]
+    assert len({str(settings) for settings in tried}) == len(tried) == 12
+    assert len(list_runs(tmp_path / "runs")[0]) == 12
+    assert sum(entry.values[1] for entry in report.trials) < totals(report)["budget_kwh"] < 0.05
+    values = {entry.label: entry.values for entry in report.trials}
+    for label, (accuracy, kwh) in values.items():
+        beaten = any(a >= accuracy and k <= kwh and (a, k) != (accuracy, kwh) for a, k in values.values())
+        assert (label in [entry.label for entry in report.best]) is not beaten
+
+
+def test_worker_a_storage_that_cannot_be_opened_is_told(new_worker, sweep_file, tmp_path):
+    with pytest.raises(FinetuneError, match=r"storage sqlite:///.*/none/sweep\.db cannot be opened"):
+        new_worker(sweep_file(storage=f"sqlite:///{tmp_path}/none/sweep.db"))
 
 
 def test_worker_another_definition_is_another_sweep(new_worker, sweep_file):

@@ -95,19 +95,19 @@ def curve_chart(curves: Sequence[Section], metric: str, frame: Frame) -> Section
 
 def curves_plot(curves: Sequence[Section], metric: str, set_name: str, without: int) -> Section:
     """Return a plot of learning curves with its legend; `without` runs have no curve."""
-    legend = [curve for curve in curves if curve["colour"]]
-    grey = len(curves) - len(legend)
+    legend = {curve["legend"]: curve["colour"] for curve in curves if curve["colour"]}
+    grey = sum(not curve["colour"] for curve in curves)
     words = f"{plural(len(curves), 'run')}" + (f", {grey} of them in grey" if grey else "")
     if without:
         words += f"; {plural(without, 'run')} without two evaluations left out"
     wide, narrow = (curve_chart(curves, metric, frame) for frame in (WIDE, NARROW))
-    return {"set": set_name, "words": f"{words}.", "legend": legend, "wide": wide, "narrow": narrow}
+    return {"set": set_name, "words": f"{words}.", "legend": list(legend.items()), "wide": wide, "narrow": narrow}
 
 
-def learning_curve(run: Run, label: str, metric: str, colour: int) -> Section | None:
+def learning_curve(run: Run, label: str, metric: str, colour: int, legend: str | None = None) -> Section | None:
     """Return a run's validation scores against its cumulative energy; None when its timeline has no two of them.
 
-    `colour` is 1 to 8, 0 for the grey of the many.
+    `colour` is 1 to 8, 0 for the grey of the many; `legend` is what the legend calls it, its label by default.
     """
     points = []
     for entry in run.timeline:
@@ -120,7 +120,7 @@ def learning_curve(run: Run, label: str, metric: str, colour: int) -> Section | 
     if len(points) < 2:
         return None
     words = f"{label}: {formats.score_value(points[-1][1])} after {formats.energy(points[-1][0])}"
-    return {"id": run.run_id, "label": label, "colour": colour, "points": _thinned(points), "tip": words}
+    return {"id": run.run_id, "legend": legend or label, "colour": colour, "points": _thinned(points), "tip": words}
 
 
 def stacked_bar(parts: Mapping[str, float | None], longest_kwh: float, colours: Sequence[str]) -> list[Section]:
@@ -163,7 +163,7 @@ def _drawing(frame: Frame, x: Axis, y: Axis, x_title: str, y_title: str) -> Sect
 def _placed(mark: Mark, x: Axis, y: Axis, factor: float, frame: Frame) -> Section:
     has_interval = mark.score_low is not None and mark.score_high is not None
     return {
-        "id": mark.run_id,
+        "id": mark.key,
         "label": mark.label,
         "kind": mark.kind,
         "x": x.at(mark.kwh * factor),

@@ -5,16 +5,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune.runs import formats
-from finetune.runs.compare_columns import short_id
-from finetune.runs.compare_report import run_labels, sentences, table_columns
-from finetune.runs.comparison import Comparison, Row, component_methods
-from finetune.runs.differences import short_key
+from finetune.runs.compare_columns import members_words
+from finetune.runs.compare_report import line_labels, run_labels, sentences
+from finetune.runs.comparison import Comparison, Group, Line, Row
 from finetune.runs.groups import SEED
 from finetune.runs.page import facts
 from finetune.runs.page.charts import COLOURS, NARROW, WIDE, curves_plot, learning_curve, pareto_chart
-from finetune.runs.record import Run, as_number
+from finetune.runs.page.table import groups_table, runs_table
 from finetune.runs.report import intensity_source, intensity_words
-from finetune.runs.scatter import FRONT, KIND_WORDS, NOT_RANKED, UNDECIDED, Scatter, row_kinds, scatters
+from finetune.runs.scatter import (
+    FRONT,
+    NOT_RANKED,
+    UNDECIDED,
+    Scatter,
+    kind_words,
+    line_kinds,
+    run_kinds,
+    scatters,
+)
+from finetune.runs.total import total_energy
 from finetune.text import join_words, plural
 
 Section = dict[str, Any]
@@ -22,31 +31,30 @@ Section = dict[str, Any]
 PLOTS = 6
 """More sets than this make a page of plots that nobody reads: the largest are drawn, the others named."""
 BARS = 12
-SHOWN_ROWS = 50
-"""A longer table shows so many rows until it is asked for the rest."""
 
 
 def comparison_content(comparison: Comparison, notes: Sequence[str]) -> Section:
     """Return what the template of a comparison shows; `notes` are those on runs and folders that were left out."""
-    view, columns, plots = _view(comparison), _columns(comparison), scatters(comparison)
+    view, plots = _view(comparison), scatters(comparison)
+    lines = comparison.lines
     return {
         "title": _title(view),
         "cards": _cards(view),
         "verdicts": sentences(comparison),
-        "groups": _groups(comparison),
+        "groups": groups_table(comparison, view.kinds, view.places),
+        "grouped_by": "seed" if comparison.grouped_by == SEED else comparison.grouped_by,
         "plots": [_plot(scatter) for scatter in plots[:PLOTS]],
         "undrawn": [scatter.run_set.name for scatter in plots[PLOTS:]],
         "curves": _curves(view),
-        "bars": facts.energy_bars([(view.labels[row.run.run_id], row.run) for row in comparison.rows[:BARS]]),
-        "bars_left_out": max(0, len(comparison.rows) - BARS),
-        "columns": [{"heading": heading, "is_number": is_number} for heading, is_number, _ in columns],
-        "rows": [_table_row(row, columns, view) for row in comparison.rows],
-        "shown_rows": SHOWN_ROWS,
+        "bars": facts.energy_bars([(view.labels[line.key], [row.run for row in line.rows]) for line in lines[:BARS]]),
+        "bars_left_out": max(0, len(lines) - BARS),
+        "unit": comparison.unit,
+        "runs": runs_table(comparison, view.kinds, view.places),
         "details": [_detail(row, view) for row in comparison.rows],
         "has_sets": len(comparison.sets) > 1,
         "set_names": [run_set.name for run_set in comparison.sets],
         "places": view.places,
-        "kind_words": KIND_WORDS,
+        "kind_words": kind_words(comparison.unit),
         "notes": [*comparison.notes, *notes],
         "rules": facts.RULES,
     }
@@ -54,53 +62,75 @@ def comparison_content(comparison: Comparison, notes: Sequence[str]) -> Section:
 
 @dataclass(frozen=True)
 class _View:
-    """A comparison, and by run id how each run stands to the front, what it is called, and where it is on the page."""
+    """A comparison, and how each run and group stands to the front, what it is called, and where it is on the page.
+
+    These by the key of a run or group; `groups` tells the group of a run by its id.
+    """
 
     comparison: Comparison
     kinds: Mapping[str, str]
     labels: Mapping[str, str]
     places: Mapping[str, str]
+    groups: Mapping[str, Group]
 
 
 def _view(comparison: Comparison) -> _View:
-    places = {row.run.run_id: f"run-{number}" for number, row in enumerate(comparison.rows, start=1)}
-    return _View(comparison, row_kinds(comparison.rows), run_labels(comparison), places)
+    places = {group.key: f"group-{number}" for number, group in enumerate(comparison.groups, start=1)}
+    places |= {row.key: f"run-{number}" for number, row in enumerate(comparison.rows, start=1)}
+    kinds = line_kinds(comparison.lines) | run_kinds(comparison)
+    groups = {row.key: group for group in comparison.groups for row in group.rows}
+    return _View(comparison, kinds, line_labels(comparison) | run_labels(comparison), places, groups)
 
 
 def _title(view: _View) -> str:
-    labels = list(view.labels.values())
-    return join_words(labels, "and") if len(labels) <= 3 else plural(len(labels), "run") + " compared"
+    comparison = view.comparison
+    labels = [view.labels[line.key] for line in comparison.lines]
+    if len(labels) <= 3:
+        return join_words(labels, "and")
+    groups = f" in {plural(len(labels), 'group')}" if comparison.groups else ""
+    return f"{plural(len(comparison.rows), 'run')}{groups} compared"
 
 
 def _cards(view: _View) -> list[Section]:
     """Return the figures at the top; best and cheapest are named only where all runs may be ranked together."""
     comparison, kinds = view.comparison, view.kinds
-    runs = [row.run for row in comparison.rows]
-    energies = [kwh for run in runs if (kwh := run.energy_kwh()) is not None]
-    grams = [value for run in runs if (value := run.emissions_g()) is not None]
-    unread = len(runs) - len(energies)
-    words = f"of {plural(len(energies), 'run')}" + (f"; {unread} not measured" if unread else "")
-    at_least = "" if all(run.emissions.get("complete") is True for run in runs) else "≥ "
+    total = total_energy([row.run for row in comparison.rows])
+    unread, twice = total["without_reading"], total["metered_twice_kwh"]
+    words = f"of {plural(total['runs'] - unread, 'run')}" + (f"; {unread} not measured" if unread else "")
+    words += f"; {formats.energy(twice)} that runs side by side metered once more left out" if twice else ""
+    at_least = "≥ " if unread + total["incomplete"] and total["energy_kwh"] is not None else ""
     cards = [
-        _card("Energy together", at_least + formats.energy(sum(energies)) if energies else formats.NOT_MEASURED, words),
-        _card("CO₂e as run", at_least + formats.grams(sum(grams)) if grams else formats.NOT_MEASURED, ""),
+        _card("Energy together", at_least + formats.energy(total["energy_kwh"]), words),
+        _card("CO₂e as run", at_least + formats.grams(total["emissions_g"]), ""),
     ]
     if len(comparison.sets) != 1:
         return [_card("Sets", str(len(comparison.sets)), "each ranked on its own"), *cards]
-    scored = [(row.score, row.run.run_id) for row in comparison.rows if row.score is not None and row.run.is_finished]
-    if scored:
-        sign = 1 if comparison.sets[0].greater_is_better else -1
-        best, run_id = max(scored, key=lambda pair: sign * pair[0].value)
-        words = f"{view.labels[run_id]}{facts.interval_words(best)}"
-        name = f"Best {comparison.sets[0].metric} on {comparison.sets[0].split}"
-        cards.insert(0, _card(name, formats.score_value(best.value), words))
-    ranked = [row for row in comparison.rows if not row.not_ranked and row.ranked_kwh is not None]
-    front = [kinds[row.run.run_id] for row in comparison.rows]
+    ranked = [line for line in comparison.lines if not line.not_ranked and line.ranked_kwh is not None]
+    front = [kinds[line.key] for line in comparison.lines]
     count = front.count(FRONT) + front.count(UNDECIDED)
     if ranked:
         words = f"{front.count(UNDECIDED)} of them undecided" if UNDECIDED in front else f"of {len(ranked)} ranked"
-        cards.insert(len(cards) - 2, _card("On the Pareto front", plural(count, "run"), words))
-    return cards
+        cards.insert(0, _card("On the Pareto front", plural(count, comparison.unit), words))
+    return [*_best_card(view), *cards]
+
+
+def _best_card(view: _View) -> list[Section]:
+    """Return the best score: of groups the best mean, since the best of many seeds is luck."""
+    comparison, [run_set] = view.comparison, view.comparison.sets
+    scored = [
+        line for line in comparison.lines if line.score is not None and all(row.run.is_finished for row in line.rows)
+    ]
+    if not scored:
+        return []
+    sign = 1 if run_set.greater_is_better else -1
+    best = max(scored, key=lambda line: sign * (line.score.value if line.score is not None else 0.0))
+    assert best.score is not None
+    words = view.labels[best.key] + _mean_of(best, comparison) + facts.interval_words(best.score)
+    return [_card(f"Best {run_set.metric} on {run_set.split}", formats.score_value(best.score.value), words)]
+
+
+def _mean_of(line: Line, comparison: Comparison) -> str:
+    return f", mean of {members_words(line, comparison.grouped_by)}" if isinstance(line, Group) else ""
 
 
 def _card(name: str, value: str, words: str) -> Section:
@@ -109,14 +139,14 @@ def _card(name: str, value: str, words: str) -> Section:
 
 def _plot(scatter: Scatter) -> Section:
     run_set, ranked = scatter.run_set, [mark for mark in scatter.marks if mark.kind != NOT_RANKED]
-    kinds = {mark.kind for mark in scatter.marks}
     on_front = [mark.label for mark in scatter.marks if mark.kind == FRONT]
-    names = join_words(on_front[:5], "and") if len(on_front) <= 5 else f"{len(on_front)} runs"
+    names = join_words(on_front[:5], "and") if len(on_front) <= 5 else plural(len(on_front), scatter.unit)
+    count = plural(len(scatter.marks), scatter.unit)
     return {
         "set": run_set.name,
         "heading": f"{run_set.metric} on {run_set.split}",
-        "words": f"{plural(len(scatter.marks), 'run')}, {len(ranked)} of them ranked. On the front: {names or 'none'}.",
-        "kinds": [kind for kind in KIND_WORDS if kind in kinds],
+        "words": f"{count}, {len(ranked)} of them ranked. On the front: {names or 'none'}.",
+        "kinds": list(scatter.kinds),
         "wide": pareto_chart(scatter, WIDE),
         "narrow": pareto_chart(scatter, NARROW),
         "outside": scatter.outside,
@@ -124,17 +154,19 @@ def _plot(scatter: Scatter) -> Section:
 
 
 def _curves(view: _View) -> list[Section]:
-    """Return one plot of learning curves a set; with many runs only those of the front are coloured."""
+    """Return one plot of learning curves a set, a colour a run or group; of many only those of the front have one."""
     found = []
     for run_set in view.comparison.sets[:PLOTS]:
+        lines = [line for line in view.comparison.lines if line.run_set == run_set]
+        coloured = lines if len(lines) <= COLOURS else [line for line in lines if view.kinds[line.key] == FRONT]
+        colours = {row.key: number for number, line in enumerate(coloured[:COLOURS], 1) for row in line.rows}
+        entries = {row.key: view.labels[line.key] for line in lines for row in line.rows}
         rows = [row for row in view.comparison.rows if row.run_set == run_set]
-        coloured = rows if len(rows) <= COLOURS else [row for row in rows if view.kinds[row.run.run_id] == FRONT]
-        colours = {row.run.run_id: number for number, row in enumerate(coloured[:COLOURS], start=1)}
         curves = [
             curve
             for row in rows
             if (curve := learning_curve(
-                row.run, view.labels[row.run.run_id], run_set.metric, colours.get(row.run.run_id, 0)
+                row.run, view.labels[row.key], run_set.metric, colours.get(row.key, 0), entries.get(row.key)
             )) is not None
         ]  # fmt: skip
         if curves:
@@ -142,109 +174,13 @@ def _curves(view: _View) -> list[Section]:
     return found
 
 
-def _groups(comparison: Comparison) -> Section | None:
-    """Return the table of the groups, as the terminal has it; how each run was measured stands with the runs."""
-    if not comparison.groups:
-        return None
-    columns = [column for column in table_columns(comparison, " ") if column.heading != "how"]
-    return {
-        "by": "seed" if comparison.grouped_by == SEED else str(comparison.grouped_by),
-        "columns": [{"heading": column.heading.strip(), "is_number": column.right} for column in columns],
-        "rows": [
-            [cell.split("\n") for cell in cells] for cells in zip(*(column.cells for column in columns), strict=True)
-        ],
-    }
-
-
-Column = tuple[str, bool, Any]
-
-
-def _columns(comparison: Comparison) -> list[Column]:
-    """Return the columns of the table: heading, whether it holds numbers, and row → {text, more, value}."""
-    columns: list[Column] = []
-    if len(comparison.sets) > 1:
-        columns.append(("set", False, lambda row: _cell(row.run_set.name if row.run_set else "–")))
-    one_set = comparison.sets[0] if len(comparison.sets) == 1 else None
-    columns += [
-        (f"{one_set.metric}, {one_set.split}" if one_set else "score", True, _score_cell),
-        (
-            "energy",
-            True,
-            lambda row: _cell(facts.energy_words(row.run), facts.energy_band(row.run), row.run.energy_kwh()),
-        ),
-        ("ranked energy", True, _ranked_cell),
-        ("CO₂e as run", True, lambda row: _grams_cell(row, row.run.emissions_g())),
-    ]
-    if comparison.grid is not None:
-        columns.append((f"CO₂e @{comparison.grid.code}", True, lambda row: _grams_cell(row, row.emissions_g_on_grid)))
-    columns += [
-        ("time", True, lambda row: _cell(formats.duration(row.run.duration_s()), value=row.run.duration_s())),
-        ("trained parameters", True, lambda row: _count_cell(row.run.model.get("trainable_parameters"))),
-        ("Wh per 1,000", True, lambda row: _number_cell(row.run.emissions.get("wh_per_1000_predictions"))),
-        ("how measured", False, lambda row: _cell(_methods(row.run))),
-    ]
-    return columns + [(short_key(key, comparison.keys), False, _setting_column(key)) for key in comparison.keys]
-
-
-def _setting_column(key: str) -> Any:
-    return lambda row: _cell(facts.setting_words(row.differences.get(key)), value=as_number(row.differences.get(key)))
-
-
-def _cell(text: str, more: str = "", value: float | None = None) -> Section:
-    return {"text": text, "more": more, "value": value}
-
-
-def _score_cell(row: Row) -> Section:
-    if row.score is None:
-        return _cell("none")
-    return _cell(formats.score_value(row.score.value), formats.score_interval(row.score), row.score.value)
-
-
-def _ranked_cell(row: Row) -> Section:
-    if row.not_ranked or row.ranked_kwh is None:
-        return _cell(NOT_RANKED)
-    return _cell(formats.energy(row.ranked_kwh), value=row.ranked_kwh)
-
-
-def _grams_cell(row: Row, grams: float | None) -> Section:
-    return _cell(facts.grams_words(row.run, grams), value=grams)
-
-
-def _count_cell(value: Any) -> Section:
-    number = as_number(value)
-    return _cell("–" if number is None else f"{number:,.0f}", value=number)
-
-
-def _number_cell(value: Any) -> Section:
-    number = as_number(value)
-    return _cell("–" if number is None else formats.significant(number), value=number)
-
-
-def _methods(run: Run) -> str:
-    return ", ".join(f"{name} {method}" for name, method in component_methods(run).items()) or formats.NOT_MEASURED
-
-
-def _table_row(row: Row, columns: Sequence[Column], view: _View) -> Section:
-    run, baseline = row.run, view.comparison.baseline
-    return {
-        "id": run.run_id,
-        "place": view.places[run.run_id],
-        "name": run.name,
-        "short_id": short_id(run),
-        "kind": view.kinds[run.run_id],
-        "status": "" if run.is_finished else run.status,
-        "is_baseline": baseline is not None and baseline.run_id == run.run_id,
-        "set": row.run_set.name if row.run_set else "",
-        "tags": list(run.tags),
-        "cells": [cell(row) for _, _, cell in columns],
-    }
-
-
 def _detail(row: Row, view: _View) -> Section:
-    run = row.run
+    run, group = row.run, view.groups.get(row.key)
+    beaten_by = group.dominated_by if group is not None else view.labels.get(row.dominated_by or "")
     intensity = run.emissions.get("carbon_intensity")
     standing = {
-        "beaten by": view.labels.get(row.dominated_by) if row.dominated_by else None,
+        "group": group.name if group is not None else None,
+        "beaten by": f"the group {beaten_by}" if group is not None and beaten_by else beaten_by,
         "not ranked by energy": "; ".join(row.not_ranked),
         "status": run.status + (f" ({run.status_reason})" if run.status_reason else ""),
         "started": (run.created_at or "–").replace("T", " "),

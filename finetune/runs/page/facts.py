@@ -1,12 +1,14 @@
 """What the page of a comparison and the page of a run both say about a run: phases, components, settings, notes."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.differences import flatten
 from finetune.runs.page.charts import stacked_bar
 from finetune.runs.record import Run, Score, as_number
+from finetune.runs.statistics import Mean
 
 Section = dict[str, Any]
 
@@ -26,30 +28,35 @@ RULES = (
 )  # fmt: skip
 
 
-def energy_words(run: Run) -> str:
-    """Return the energy of the whole run: ≥ for a lower bound."""
-    kwh = run.energy_kwh()
-    return formats.NOT_MEASURED if kwh is None else _at_least(run) + formats.energy(kwh)
+def mean_kwh(runs: Sequence[Run], end: str = "") -> float | None:
+    """Return the energy of a whole run on average, or an end (_low, _high) of its band; None unless all have it."""
+    return _mean([as_number(run.emissions.get(f"energy_kwh{end}")) for run in runs])
 
 
-def energy_band(run: Run) -> str:
-    """Return the band of the run's energy, empty when it has no upper end."""
-    kwh, low, high = (as_number(run.emissions.get(f"energy_kwh{end}")) for end in ("", "_low", "_high"))
-    if kwh is None or low is None or high is None or not _is_complete(run):
+def energy_words(runs: Sequence[Run]) -> str:
+    """Return the energy of a whole run on average: ≥ for a lower bound."""
+    kwh = mean_kwh(runs)
+    return formats.NOT_MEASURED if kwh is None else _at_least(runs) + formats.energy(kwh)
+
+
+def energy_band(runs: Sequence[Run]) -> str:
+    """Return the band of a run's energy on average, empty when it has no upper end."""
+    kwh, low, high = (mean_kwh(runs, end) for end in ("", "_low", "_high"))
+    if kwh is None or low is None or high is None or not _is_complete(runs):
         return ""
     unit, factor = formats.energy_unit([kwh])
     return f"{formats.span(low * factor, high * factor)} {unit}"
 
 
-def interval_words(score: Score | None) -> str:
+def interval_words(score: Score | Mean | None) -> str:
     """Return the interval of a score to stand behind other words, empty when it has none."""
     interval = formats.score_interval(score) if score is not None else ""
     return f", interval {interval}" if interval else ""
 
 
-def grams_words(run: Run, grams: float | None) -> str:
-    """Return grams of CO2e of a run: ≥ for a lower bound."""
-    return formats.NOT_MEASURED if grams is None else _at_least(run) + formats.grams(grams)
+def grams_words(runs: Sequence[Run], grams: float | None) -> str:
+    """Return grams of CO2e of runs: ≥ for a lower bound."""
+    return formats.NOT_MEASURED if grams is None else _at_least(runs) + formats.grams(grams)
 
 
 def phase_rows(run: Run) -> list[Section]:
@@ -90,26 +97,25 @@ def component_rows(run: Run) -> list[Section]:
     return rows
 
 
-def energy_bars(runs: Sequence[tuple[str, Run]]) -> list[Section]:
-    """Return the bars by phase and by component of runs with their labels, all on one scale, and their legends."""
-    longest = max((run.energy_kwh() or 0.0 for _, run in runs), default=0.0)
+def energy_bars(lines: Sequence[tuple[str, Sequence[Run]]]) -> list[Section]:
+    """Return bars by phase and by component on one scale, with legends: of each label's run, or runs on average."""
+    longest = max((mean_kwh(runs) or 0.0 for _, runs in lines), default=0.0)
     if longest <= 0:
         return []
     kinds = (("phase", PHASES, phase_rows), ("component", COMPONENTS, component_rows))
     found = []
     for kind, usual, rows_of in kinds:
-        parts = [(label, run, {row["name"]: row["kwh"] for row in rows_of(run)}) for label, run in runs]
+        parts = [(label, runs, _mean_parts([rows_of(run) for run in runs])) for label, runs in lines]
         used = {name for _, _, energies in parts for name, kwh in energies.items() if kwh}
         names = [*usual, *sorted(used - set(usual))]
         bars = [
             {
-                "id": run.run_id,
                 "label": label,
-                "total": energy_words(run),
+                "total": energy_words(runs),
                 "segments": stacked_bar(energies, longest, names),
                 "unread": [name for name, kwh in energies.items() if kwh is None],
             }
-            for label, run, energies in parts
+            for label, runs, energies in parts
         ]
         legend = [{"name": name, "colour": names.index(name) + 1} for name in names if name in used]
         found.append({"kind": kind, "legend": legend, "bars": bars})
@@ -145,9 +151,21 @@ def _share(kwh: float | None, total: float | None) -> str:
     return f"{100 * kwh / total:.0f} %" if kwh >= 0.005 * total or kwh == 0 else "< 1 %"
 
 
-def _is_complete(run: Run) -> bool:
-    return run.emissions.get("complete") is True
+def _mean_parts(of_runs: Sequence[Sequence[Section]]) -> dict[str, float | None]:
+    """Return what each phase, or component, took on average; where a run has none of it, it took nothing there."""
+    names = dict.fromkeys(row["name"] for rows in of_runs for row in rows)
+    each = [{row["name"]: row["kwh"] for row in rows} for rows in of_runs]
+    return {name: _mean([energies.get(name, 0.0) for energies in each]) for name in names}
 
 
-def _at_least(run: Run) -> str:
-    return "" if _is_complete(run) else "≥ "
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def _is_complete(runs: Sequence[Run]) -> bool:
+    return all(run.emissions.get("complete") is True for run in runs)
+
+
+def _at_least(runs: Sequence[Run]) -> str:
+    return "" if _is_complete(runs) else "≥ "

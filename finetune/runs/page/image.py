@@ -67,7 +67,8 @@ def _draw_mark(canvas: Any, mark: dict[str, Any], colours: dict[str, str], is_ro
     if mark["words"]:
         words = mark["words"]
         side = {"start": "left", "end": "right"}[words["anchor"]]
-        canvas.text(words["x"], words["y"], _literal(words["text"]), color=colours["text"], ha=side)
+        behind = {"fc": colours["surface"], "ec": "none", "pad": 0.6, "alpha": 0.8}  # else bands run through names
+        canvas.text(words["x"], words["y"], _literal(words["text"]), color=colours["text"], ha=side, bbox=behind)
 
 
 def _draw_symbol(canvas: Any, kind: str, x: float, y: float, colours: dict[str, str], scale: float = 1.0) -> None:

@@ -20,7 +20,7 @@ from finetune.runs.page.charts import WIDE, pareto_chart
 from finetune.runs.page.comparison_page import comparison_content
 from finetune.runs.page.run_page import run_content
 from finetune.runs.record import Run, utc_now
-from finetune.runs.scatter import KIND_WORDS, Scatter
+from finetune.runs.scatter import Scatter
 from finetune.runs.tables import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -41,9 +41,11 @@ def pareto_svg(scatter: Scatter) -> str:
     """Return the plot of score against energy as an SVG drawing, in colours that do not depend on a theme."""
     colours = {name: light for name, (light, _) in palette().items()}
     style = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], _text("chart.css"))
-    kinds = [kind for kind in KIND_WORDS if any(mark.kind == kind for mark in scatter.marks)]
     template = _environment().get_template("figure.svg")
-    return template.render(chart=pareto_chart(scatter, WIDE), kinds=kinds, style=Markup(style), places={}) + "\n"
+    return (
+        template.render(chart=pareto_chart(scatter, WIDE), kinds=list(scatter.kinds), style=Markup(style), places={})
+        + "\n"
+    )
 
 
 def svg(template: str, **content: Any) -> str:

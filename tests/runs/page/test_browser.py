@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks.run_records import write_records
 from finetune.cli.app import main
-from finetune.runs.page.comparison_page import SHOWN_ROWS
 from finetune.runs.page.render import palette
+from finetune.runs.page.table import SHOWN_ROWS
+from finetune.runs.record import new_run_directory, write_run
 from tests.browser import browser, why_not
-from tests.runs.builders import QUICKSTART, STORED
+from tests.runs.builders import QUICKSTART, STORED, seeded
 from tests.runs.page.test_render import hostile_pages
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -27,14 +28,18 @@ def window(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Return pages by name: of two runs, of four in two sets, of 300, and of one run."""
+    """Return pages by name: of two runs, of four in two sets, of 300, of three groups of seeds, and of one run."""
     folder = tmp_path_factory.mktemp("pages")
     write_records(folder / "many", 300)
+    for name, score, kwh in (("good", 0.9, 0.01), ("fair", 0.7, 0.001), ("poor", 0.5, 0.02)):
+        for run in seeded(name, (score, score + 0.01, score - 0.01), kwh, rate=score):
+            write_run(run, new_run_directory(folder / "seeds", name))
     two = ["quickstart", "quickstart-scratch"]
     made = {
         "two": ["compare", *two, "--output-dir", str(STORED)],
         "sets": ["compare", "--output-dir", str(STORED)],
         "many": ["compare", "--output-dir", str(folder / "many")],
+        "seeds": ["compare", "--output-dir", str(folder / "seeds")],
         "run": ["show", str(QUICKSTART)],
     }
     for name, arguments in made.items():
@@ -66,7 +71,7 @@ def background(window):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("name", ["two", "sets", "many", "run"])
+@pytest.mark.parametrize("name", ["two", "sets", "many", "seeds", "run"])
 def test_browser_page_fits_and_complains_about_nothing(opened, name, size, dark):
     window = opened(name, size, dark=dark)
     assert window.errors() == []
@@ -139,14 +144,39 @@ def test_browser_filter_keeps_what_fits_in_table_plots_and_list(opened):
     names = window.texts("#runs-table tbody th a")
     assert names
     assert set(names) == {"bert-tiny-3-epochs"}
-    assert window.texts("#count") == [f"{len(names)} of 300 runs"]
+    groups = window.texts("#groups-table tbody th")
+    assert all(words.startswith("bert-tiny-3-epochs") for words in groups)
+    assert window.texts("#count") == [f"{len(groups)} of 72 groups, {len(names)} of 300 runs"]
     assert len(window.texts("#runs summary")) == len(names)
-    dim = window.script("return document.querySelectorAll('svg.wide a.mark.off').length")
-    marks = window.script("return document.querySelectorAll('svg.wide a.mark').length")
-    assert dim == marks - len(names)
+    bright = window.script("return document.querySelectorAll('svg.wide a.mark:not(.off)').length")
+    assert bright == len(groups)
+    curves = window.script("return document.querySelectorAll('svg.wide .curve:not(.off)').length")
+    assert curves == len(names)
     window.type("#filter", "no such run")
-    assert window.texts("#count") == ["0 of 300 runs"]
+    assert window.texts("#count") == ["0 of 72 groups, 0 of 300 runs"]
     assert window.texts("#runs-table tbody th a") == []
+
+
+def test_browser_groups_are_points_with_a_table_of_their_own(opened):
+    window = opened("seeds")
+    assert window.script("return document.querySelectorAll('svg.wide a.mark').length") == 3
+    assert window.texts("#count") == ["3 groups, 9 runs"]
+    assert window.texts("#groups-table tbody th") == ["good\n3 seeds", "fair\n3 seeds", "poor\n3 seeds"]
+    window.hover("svg.wide a.mark.dominated .dot")
+    [words] = window.texts("#tip")
+    assert words.startswith("poor: mean score of 3 seeds 0.500 [0.475 to 0.525], 20.0 Wh")
+    assert words.endswith("a run, dominated")
+    window.script("document.querySelector('svg.wide a.mark.dominated').focus()")
+    window.keys(ENTER)
+    assert window.wait_for("document.querySelector('#groups-table tr:target th')?.innerText").startswith("poor")
+    window.script("document.getElementById('groups').scrollIntoView()")
+    heading = "#groups-table thead th:nth-child(3)"
+    assert window.texts(heading) == ["energy"]
+    window.click(f"{heading} button")
+    assert [words.split()[0] for words in window.texts("#groups-table tbody th")] == ["fair", "good", "poor"]
+    window.click("#front-only")
+    assert window.texts("#count") == ["2 of 3 groups, 6 of 9 runs"]
+    window.open(Path("/dev/null"))
 
 
 def test_browser_filter_by_set_and_front(opened):
@@ -160,10 +190,10 @@ def test_browser_filter_by_set_and_front(opened):
 def test_browser_long_table_is_cut_until_asked(opened):
     window = opened("many")
     assert len(window.texts("#runs-table tbody th a")) == SHOWN_ROWS
-    assert window.texts("#more") == ["Show all 300 runs"]
-    window.click("#more")
+    assert window.texts("#table .more") == ["Show all 300 runs"]
+    window.click("#table .more")
     assert len(window.texts("#runs-table tbody th a")) == 300
-    assert window.texts("#more") == []
+    assert window.texts("#table .more") == []
 
 
 def test_browser_keyboard_alone_reaches_a_run_from_the_plot(opened):
@@ -221,7 +251,7 @@ def test_browser_print_has_no_controls_and_all_rows(opened):
     window = opened("many", dark=True)
     window.screen(*DESKTOP, dark=True, media="print")
     assert len(window.texts("#runs-table tbody th a")) == 300
-    assert window.texts(".top") + window.texts("#controls") + window.texts("#more") == []
+    assert window.texts(".top") + window.texts("#controls") + window.texts("#table .more") == []
     assert window.script("return getComputedStyle(document.querySelector('h1')).color") == rgb(palette()["text"][0])
 
 

@@ -8,7 +8,7 @@ from finetune.errors import FinetuneError
 from finetune.runs.compare import compare_runs
 from finetune.runs.page.image import pareto_image
 from finetune.runs.scatter import scatters
-from tests.runs.builders import make_emissions, make_run
+from tests.runs.builders import make_emissions, make_run, seeded
 
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="the extra plot (matplotlib) is not installed"
@@ -26,6 +26,12 @@ def test_image_png_is_seven_inches_wide_at_three_hundred_dots():
     assert image.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", image[16:24])
     assert (width, height) == (2109, 1101)
+
+
+@needs_matplotlib
+def test_image_draws_groups():
+    runs = [*seeded("good", (0.90, 0.92), 0.01), *seeded("fair", (0.6, 0.61), 0.001, rate=5e-4)]
+    assert pareto_image(scatters(compare_runs(runs))[0], "png").startswith(b"\x89PNG")
 
 
 @needs_matplotlib

@@ -208,6 +208,16 @@ def test_render_page_shows_groups_of_seeds_above_the_runs():
     assert "0.920 ± 0.025" in text  # 4.303 · 0.01 / √3
     assert text.index('id="groups"') < text.index('id="table"')
     assert 'id="groups"' not in comparison_html(compare_runs(runs[:1]))
+    # The best mean, not the best of all seeds; energy and time of a run on average.
+    assert re.search(r"Best accuracy on test</dt><dd>0\.920<small>pretrained, mean of 3 seeds, interval", text)
+    assert "2 groups" in re.search(r"On the Pareto front</dt><dd>([^<]*)", text)[1]
+    assert re.findall(r'class="bar-name">([^<]*)</span><span class="bar-total">([^<]*)', text)[:2] == [
+        ("pretrained", "3.00 Wh"),
+        ("scratch", "3.00 Wh"),
+    ]
+    assert text.count('class="mark ') == 2 * 2  # wide and narrow
+    [scatter] = scatters(compare_runs(runs))
+    assert pareto_svg(scatter).count('class="mark ') == 2
 
 
 def test_render_best_reading_is_of_a_run_that_came_to_its_end():
@@ -220,7 +230,7 @@ def test_render_page_folds_away_what_is_many():
     text = comparison_html(compare_runs(runs, baseline=runs[0]))
     assert text.count("r3 against r0") == 1
     assert "12 more" in text  # of 20 notes
-    assert "11 more" in text  # of 19 sentences
+    assert "14 more" in text  # of 19 sentences
 
 
 def luminance(colour):

@@ -53,35 +53,53 @@ function sorting(table, done) {
   });
 }
 
-function filtering(table) {
-  const rows = () => all("tbody tr", table), total = rows().length, atFirst = Number(table.dataset.shown);
-  const text = byId("filter"), set = byId("set"), front = byId("front-only"), more = byId("more");
-  const words = new Map(rows().map((row) => [row, `${row.textContent} ${row.dataset.tags}`.toLowerCase()]));
-  let showAll = total <= atFirst;
+// Shows the rows that fit, at most so many until asked for the rest; returns a function that does so once more.
+function cutting(table) {
+  const rows = () => all("tbody tr", table), more = table.parentNode.nextElementSibling, atFirst = Number(table.dataset.shown);
+  let showAll = rows().length <= atFirst, fitting = () => true;
   function apply() {
-    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let found = 0;
     for (const row of rows()) {
-      const fits = wanted.every((word) => words.get(row).includes(word)) && (!set || !set.value || row.dataset.set === set.value)
-        && (!front.checked || ["front", "undecided"].includes(row.dataset.kind));
+      const fits = fitting(row);
       if (fits) found += 1;
       const cut = fits && !showAll && found > atFirst;
       row.hidden = !fits || cut;
       row.classList.toggle("cut", cut);
-      row.dataset.fits = fits;
     }
-    const out = new Set(rows().filter((row) => row.dataset.fits === "false").map((row) => row.dataset.run));
-    all(".chart [data-run]").forEach((mark) => mark.classList.toggle("off", out.has(mark.dataset.run)));
-    const seen = new Set(rows().filter((row) => !row.hidden).map((row) => row.dataset.run));
-    all("#runs > details").forEach((details) => { details.hidden = !seen.has(details.id) && !details.open; });
-    byId("count").textContent = found === total ? `${total} runs` : `${found} of ${total} runs`;
     more.hidden = showAll || found <= atFirst;
-    more.textContent = `Show all ${found} runs`;
+    more.textContent = `Show all ${found} ${table.dataset.what}`;
+    return found;
+  }
+  more.addEventListener("click", () => { showAll = true; apply(); });
+  return (fits) => { fitting = fits; return apply(); };
+}
+
+function filtering(table, groups) {
+  const rows = all("tbody tr", table), groupRows = groups ? all("tbody tr", groups) : [];
+  const text = byId("filter"), set = byId("set"), front = byId("front-only");
+  const words = new Map(rows.map((row) => [row, `${row.textContent} ${row.dataset.tags}`.toLowerCase()]));
+  for (const group of groupRows) {  // a run is also found by the words of its group
+    const members = new Set(group.dataset.members.split(" ")), own = group.textContent.toLowerCase();
+    for (const row of rows) if (members.has(row.dataset.run)) words.set(row, `${words.get(row)} ${own}`);
+  }
+  const cutRuns = cutting(table), cutGroups = groups && cutting(groups);
+  const told = (found, total, what) => (found === total ? `${total} ${what}` : `${found} of ${total} ${what}`);
+  function apply() {
+    const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const inside = new Set(rows.filter((row) => wanted.every((word) => words.get(row).includes(word)) && (!set || !set.value || row.dataset.set === set.value)
+      && (!front.checked || ["front", "undecided"].includes(row.dataset.kind))).map((row) => row.dataset.run));
+    const groupFits = (row) => row.dataset.members.split(" ").some((run) => inside.has(run));
+    const counts = cutGroups ? [told(cutGroups(groupFits), groupRows.length, "groups")] : [];
+    counts.push(told(cutRuns((row) => inside.has(row.dataset.run)), rows.length, "runs"));
+    byId("count").textContent = counts.join(", ");
+    for (const group of groupRows) if (groupFits(group)) inside.add(group.id);
+    all(".chart [data-run]").forEach((mark) => mark.classList.toggle("off", !inside.has(mark.dataset.run)));
+    const seen = new Set(rows.filter((row) => !row.hidden).map((row) => row.dataset.run));
+    all("#runs > details").forEach((details) => { details.hidden = !seen.has(details.id) && !details.open; });
   }
   text.addEventListener("input", apply);
-  front.addEventListener("change", apply);
-  if (set) set.addEventListener("change", apply);
-  more.addEventListener("click", () => { showAll = true; apply(); });
+  for (const control of [set, front]) control?.addEventListener("change", apply);
+  table.parentNode.nextElementSibling.addEventListener("click", apply);
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
   byId("controls").hidden = false;
   apply();
@@ -124,7 +142,7 @@ function details() {
 }
 
 theme();
-const table = byId("runs-table");
-if (table) sorting(table, byId("controls") ? filtering(table) : () => {});
+const apply = byId("controls") ? filtering(byId("runs-table"), byId("groups-table")) : () => {};
+all("table.rows").forEach((table) => sorting(table, apply));
 tips();
 details();
