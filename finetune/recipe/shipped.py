@@ -9,10 +9,23 @@ from finetune.text import did_you_mean, join_words
 
 
 def shipped_recipes() -> Mapping[str, Path]:
-    """Return the shipped recipes by name; a wheel carries them inside the package, a checkout beside it."""
+    """Return the shipped recipes by name."""
+    return _named(_folder())
+
+
+def shipped_studies() -> Mapping[str, Path]:
+    """Return the shipped study files by name."""
+    return _named(_folder() / "studies")
+
+
+def _folder() -> Path:
+    """Return the folder of the recipes; a wheel carries it inside the package, a checkout beside it."""
     package = Path(__file__).resolve().parents[1]
     inside, beside = package / "shipped_recipes", package.parent / "recipes"
-    folder = inside if inside.is_dir() else beside
+    return inside if inside.is_dir() else beside
+
+
+def _named(folder: Path) -> Mapping[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
