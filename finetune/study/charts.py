@@ -12,10 +12,10 @@ from finetune.runs import formats
 from finetune.runs.axes import Axis, log_axis, score_axis
 from finetune.runs.page.charts import COLOURS, NARROW, Frame, drawing
 from finetune.study.curves import by_amount
+from finetune.study.findings import Findings
 from finetune.study.reach import ENERGY, ROWS
 from finetune.study.report import heading, mean_words, pretraining_words
 from finetune.study.results import Cell, Results
-from finetune.study.sizes import Size, sizes
 from finetune.text import plural
 
 Section = dict[str, Any]
@@ -26,11 +26,11 @@ _LETTERS = 130  # of 12 units in the width of the figure, on the safe side
 INFERENCE = "inference"
 
 
-def panels(results: Results) -> list[Section]:
+def panels(found: Findings) -> list[Section]:
     """Return the charts that there is something for, each in two sizes with its heading."""
     return [
-        {"heading": _HEADINGS[axis], "wide": panel(results, axis, PANEL), "narrow": panel(results, axis, NARROW)}
-        for axis in axes_of(results)
+        {"heading": _HEADINGS[axis], "wide": panel(found, axis, PANEL), "narrow": panel(found, axis, NARROW)}
+        for axis in axes_of(found)
     ]
 
 
@@ -41,24 +41,25 @@ _HEADINGS = {
 }
 
 
-def axes_of(results: Results) -> list[str]:
+def axes_of(study: Findings) -> list[str]:
     """Return what scores are drawn against: rows where there are several amounts, energy where it is known."""
+    results = study.results
     found = [ROWS] if len(results.amounts) > 1 else []
     if any(cell.kwh is not None for cell in results.cells):
         found.append(ENERGY)
-    if len(results.amounts) == 1 and any(size.wh_per_1000_predictions is not None for size in sizes(results)):
+    if len(results.amounts) == 1 and any(size.wh_per_1000_predictions is not None for size in study.sizes):
         found.append(INFERENCE)
     return found
 
 
-def panel(results: Results, axis: str, frame: Frame) -> Section:
+def panel(found: Findings, axis: str, frame: Frame) -> Section:
     """Return one chart: points with the intervals of their means, and lines through the isotonic means."""
-    x, x_title = _x_axis(results, axis, frame)
+    results, amount = found.results, _amount_on(found, axis)
+    x, x_title = _x_axis(found, axis, frame)
     scores = [bound for cell in results.cells for bound in (cell.score.value, cell.score.low, cell.score.high)]
     y = score_axis([score for score in scores if score is not None], frame.box["bottom"], frame.box["top"])
     better = "" if results.greater_is_better else " (lower is better)"
     series = []
-    amount = _amount_on(results, axis)
     for place, strategy in enumerate(results.study.strategies):
         cells = [cell for cell in results.curve(strategy.name) if amount(cell) is not None]
         points = [_point(cell, amount(cell) or 0.0, x, y) for cell in cells]
@@ -78,9 +79,10 @@ def legend(results: Results) -> list[Section]:
     ]  # fmt: skip
 
 
-def figure(results: Results) -> Section:
+def figure(found: Findings) -> Section:
     """Return all charts side by side, with a legend and what is not in the energy, to stand alone."""
-    drawn = [{**panel(results, axis, HALF), "at": place * HALF.width} for place, axis in enumerate(axes_of(results))]
+    results = found.results
+    drawn = [{**panel(found, axis, HALF), "at": place * HALF.width} for place, axis in enumerate(axes_of(found))]
     entries, left = [], HALF.left
     for entry in legend(results):
         entries.append({**entry, "x": left, "y": HALF.height + 4})
@@ -103,18 +105,18 @@ def _colour(place: int) -> int:
     return place % COLOURS + 1
 
 
-def _amount_on(results: Results, axis: str) -> Callable[[Cell], float | None]:
+def _amount_on(found: Findings, axis: str) -> Callable[[Cell], float | None]:
     if axis == INFERENCE:
-        known: dict[str, Size] = {size.cell.strategy: size for size in sizes(results)}
+        known = {size.cell.strategy: size for size in found.sizes}
         return lambda cell: known[cell.strategy].wh_per_1000_predictions
     if axis == ROWS:
         return lambda cell: float(cell.rows)
-    factor = formats.energy_unit(cell.kwh for cell in results.cells)[1]
+    factor = formats.energy_unit(cell.kwh for cell in found.results.cells)[1]
     return lambda cell: None if cell.kwh is None else cell.kwh * factor
 
 
-def _x_axis(results: Results, axis: str, frame: Frame) -> tuple[Axis, str]:
-    amount = _amount_on(results, axis)
+def _x_axis(found: Findings, axis: str, frame: Frame) -> tuple[Axis, str]:
+    results, amount = found.results, _amount_on(found, axis)
     values = [value for cell in results.cells if (value := amount(cell)) is not None]
     ends = frame.box["left"], frame.box["right"]
     if axis == ROWS:

@@ -53,8 +53,8 @@ def reached_at(amounts: Floats, scores: Floats, target: Floats) -> Floats:
         below, above = scores[..., place - 1], scores[..., place]
         inside = (below < target) & (target <= above)
         share = numpy.where(inside, (target - below) / numpy.where(inside, above - below, 1.0), 0.0)
-        low, high = numpy.log(amounts[..., place - 1]), numpy.log(amounts[..., place])
-        found = numpy.where(inside, numpy.exp(low + share * (high - low)), found)
+        low, high = amounts[..., place - 1], amounts[..., place]
+        found = numpy.where(inside, numpy.minimum(low * (high / low) ** share, high), found)
     return found
 
 

@@ -105,11 +105,12 @@ def read_study(path: Path, settings: Sequence[str] = (), output_dir: Path | None
     if keys is None or loaded is None or reference is None:
         raise refuse(problems, str(path), _HINT)
     problems += _agreement(keys, entries, settings)
-    strategies = tuple(_strategy(name, keys.strategies[name]) for name in keys.strategies)
     common = (*_as_overrides(keys.settings), *settings)
-    problems += [] if problems else _recipe_faults(reference, common, strategies, entries)
     if problems:
         raise refuse(problems, str(path), _HINT)
+    strategies = tuple(_strategy(name, own) for name, own in keys.strategies.items())
+    if faults := list(_recipe_faults(reference, common, strategies, entries)):
+        raise refuse(faults, str(path), _HINT)
     rows = tuple(sorted(keys.rows)) if keys.rows else (None,)
     folder = [f"output_dir={output_dir}"] if output_dir is not None else []
     return Study(
@@ -121,11 +122,9 @@ def read_study(path: Path, settings: Sequence[str] = (), output_dir: Path | None
 
 
 def _strategy(name: str, settings: Mapping[str, Any]) -> Strategy:
-    rates = settings.get(_RATE)
+    rates = settings.get(_RATE, [])
     others = {key: value for key, value in settings.items() if key != _RATE}
-    return Strategy(
-        name, _as_overrides(others), tuple(sorted(rates if isinstance(rates, list) else [rates] if rates else []))
-    )
+    return Strategy(name, _as_overrides(others), tuple(sorted(rates if isinstance(rates, list) else [rates])))
 
 
 def _as_overrides(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -167,8 +166,8 @@ def _strategy_faults(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} cannot be set: {reason}"
         elif key.partition(".")[0] in _SHARED:
             yield f"{key} cannot differ between strategies, whose scores would be no longer of the same rows"
-    rates = settings.get(_RATE)
-    if isinstance(rates, list):
+    if _RATE in settings:
+        rates = settings[_RATE] if isinstance(settings[_RATE], list) else [settings[_RATE]]
         numbers = [rate for rate in rates if isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0]
         if len(numbers) < len(rates) or not rates:
             yield f"{_RATE}: expected a number above 0 or a list of them"

@@ -6,14 +6,14 @@ from typing import Any
 
 from finetune.runs.page.image import POINT, add_canvas, draw_axes, image, light_colours, literal
 from finetune.study.charts import figure
-from finetune.study.results import Results
+from finetune.study.findings import Findings
 
 _DASHES: tuple[Any, ...] = ("-", (0, (8, 3)), (0, (2, 3)), (0, (10, 3, 2, 3)))
 
 
-def study_image(results: Results, form: str) -> bytes:
+def study_image(found: Findings, form: str) -> bytes:
     """Return the charts as `png` (300 dots an inch) or `pdf`; raises FinetuneError without matplotlib."""
-    content, colours = figure(results), light_colours()
+    content, colours = figure(found), light_colours()
     width, height = content["width"], content["height"]
 
     def draw(paper: Any) -> None:

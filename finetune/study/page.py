@@ -11,7 +11,7 @@ from finetune.runs.page.render import figure_style, page, svg
 from finetune.runs.tables import Column
 from finetune.runs.total import total_energy
 from finetune.study.charts import figure, legend, panels
-from finetune.study.reach import reaches
+from finetune.study.findings import Findings
 from finetune.study.report import (
     cell_columns,
     energy_lines,
@@ -24,8 +24,6 @@ from finetune.study.report import (
     search_columns,
     size_columns,
 )
-from finetune.study.results import Results
-from finetune.study.sizes import sizes
 from finetune.text import plural
 
 Section = dict[str, Any]
@@ -52,36 +50,36 @@ _SIZES = (
 _SEARCH = "One run a candidate with the first seed. The best validation score chooses; the test split is never read."
 
 
-def study_html(results: Results) -> str:
+def study_html(found: Findings) -> str:
     """Return a study as one HTML page."""
-    return page("study.html", study_content(results))
+    return page("study.html", study_content(found))
 
 
-def study_svg(results: Results) -> str:
+def study_svg(found: Findings) -> str:
     """Return the charts of a study as one SVG drawing, in colours that do not depend on a theme."""
-    return svg("study.svg", **figure(results), style=figure_style())
+    return svg("study.svg", **figure(found), style=figure_style())
 
 
-def study_content(results: Results) -> Section:
+def study_content(found: Findings) -> Section:
     """Return what the template of a study shows."""
-    found, found_sizes, study = reaches(results), sizes(results), results.study
+    results, study = found.results, found.results.study
     tables = [_table("cells", "Table", "Every cell", cell_columns(results), _CELLS)]
-    if found:
+    if found.reaches:
         title = f"What reaching the score of {study.reference} takes"
-        tables.append(_table("reach", "To reach it", title, reach_columns(results, found), _REACH))
-    if found_sizes:
+        tables.append(_table("reach", "To reach it", title, reach_columns(results, found.reaches), _REACH))
+    if found.sizes:
         tables.append(
-            _table("sizes", "Size and speed", "Size, speed, score", size_columns(results, found_sizes), _SIZES)
+            _table("sizes", "Size and speed", "Size, speed, score", size_columns(results, found.sizes), _SIZES)
         )
     if results.searches:
         tables.append(_table("search", "Search", "The learning rates", search_columns(results), _SEARCH))
-    drawn = panels(results)
+    drawn = panels(found)
     return {
         "title": study.name,
         "lead": heading(results),
         "missing": results.missing,
-        "cards": _cards(results),
-        "verdicts": [line for text in reach_lines(results, found) for line in text.split("\n") if line],
+        "cards": _cards(found),
+        "verdicts": reach_lines(results, found.reaches),
         "pretraining": pretraining_words(results),
         "panels": drawn,
         "curves_title": " and ".join(["Score against rows", "energy"])
@@ -100,8 +98,9 @@ def _table(name: str, short: str, title: str, columns: Sequence[Column], words: 
     return {"id": name, "short": short, "title": title, "columns": columns, "rows": rows, "words": words}
 
 
-def _cards(results: Results) -> list[Section]:
+def _cards(found: Findings) -> list[Section]:
     """Return the figures at the top: the best cell, what is retained, what all of it used."""
+    results = found.results
     total = total_energy(list(results.runs))
     cards = []
     if results.cells:
@@ -112,7 +111,7 @@ def _cards(results: Results) -> list[Section]:
         )
     cards += [
         {"name": f"Retained by {size.cell.strategy}", "value": retained_words(size), "words": f"of {results.metric}"}
-        for size in sizes(results)
+        for size in found.sizes
         if size.retained is not None
     ]
     energy = formats.energy(total["energy_kwh"])

@@ -15,25 +15,26 @@ from finetune.runs.report import in_default_folder
 from finetune.runs.statistics import Mean
 from finetune.runs.tables import Column, markdown_table, plain, text_table
 from finetune.runs.total import total_energy
-from finetune.study.reach import ENERGY, ROWS, Reach, reaches
+from finetune.study.findings import Findings
+from finetune.study.reach import ENERGY, ROWS, Reach
 from finetune.study.results import Cell, Results
-from finetune.study.sizes import Size, sizes
+from finetune.study.sizes import Size
 from finetune.text import plural
 
 NOT_IN_IT = "The energy of pre-training is not in these numbers."
 
 
-def written(results: Results, form: str) -> str:
+def written(found: Findings, form: str) -> str:
     """Return a study as `text`, `md` or `json`."""
+    results = found.results
     if form == "json":
-        return json.dumps(to_json(results), indent=2, allow_nan=False)
+        return json.dumps(to_json(found), indent=2, allow_nan=False)
     table = markdown_table if form == "md" else text_table
     parts = [heading(results), table(cell_columns(results))]
-    if found := reaches(results):
-        parts += [*reach_lines(results, found)]
-        parts += [table(reach_columns(results, found))]
-    if found_sizes := sizes(results):
-        parts += [table(size_columns(results, found_sizes))]
+    if found.reaches:
+        parts += ["\n".join(reach_lines(results, found.reaches)), table(reach_columns(results, found.reaches))]
+    if found.sizes:
+        parts.append(table(size_columns(results, found.sizes)))
     if results.searches:
         parts.append(table(search_columns(results)))
     notes = [*energy_lines(results), pretraining_words(results), *results.notes]
@@ -122,7 +123,7 @@ def reach_lines(results: Results, found: Sequence[Reach]) -> list[str]:
                 lines.append(f"{each.strategy} does not reach {score} within {amount(each, each.last)}")
             else:
                 lines.append(f"{each.strategy} has {score} with {amount(each, each.first)} already, or fewer")
-    return ["\n".join(lines)]
+    return lines
 
 
 def size_columns(results: Results, found: Sequence[Size]) -> list[Column]:
@@ -235,16 +236,17 @@ def _number(value: float | None) -> str:
     return formats.NOT_MEASURED if value is None else formats.significant(value)
 
 
-def to_json(results: Results) -> dict[str, Any]:
+def to_json(found: Findings) -> dict[str, Any]:
     """Return the study for programs; null is what was not measured, or not reached."""
-    total, study = total_energy(list(results.runs)), results.study
+    results, study = found.results, found.results.study
+    total = total_energy(list(results.runs))
     return {
         "study": study.name, "group": study.name, "output_dir": str(study.output_dir), "reference": study.reference,
         "metric": results.metric, "split": results.split, "greater_is_better": results.greater_is_better,
         "n": results.n, "runs": len(results.runs), "missing": results.missing,
         "cells": [_cell_json(cell) for cell in results.cells],
-        "reach": [_reach_json(each) for each in reaches(results)],
-        "sizes": [_size_json(each) for each in sizes(results)],
+        "reach": [_reach_json(each) for each in found.reaches],
+        "sizes": [_size_json(each) for each in found.sizes],
         "searches": [
             {"strategy": each.strategy, "chosen": each.chosen, "energy_kwh": each.kwh,
              "validation": [{"learning_rate": rate, "score": score} for rate, score in each.scores.items()]}
