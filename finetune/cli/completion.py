@@ -11,8 +11,14 @@ def complete_recipe(incomplete: str) -> list[str]:
     """Return the shipped recipes, and the recipe files here, that begin so."""
     from finetune.recipe.shipped import shipped_recipes
 
-    files = sorted(path.name for pattern in ("*.yaml", "*.yml") for path in Path().glob(pattern))
-    return [name for name in (*files, *shipped_recipes()) if name.startswith(incomplete)]
+    return [name for name in (*_files(), *shipped_recipes()) if name.startswith(incomplete)]
+
+
+def complete_study(incomplete: str) -> list[str]:
+    """Return the shipped studies, and the files here that may be one, that begin so."""
+    from finetune.recipe.shipped import shipped_studies
+
+    return [name for name in (*_files(), *shipped_studies()) if name.startswith(incomplete)]
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
@@ -21,3 +27,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     records = folder.glob(f"{glob.escape(incomplete)}*/run.json") if folder.is_dir() else ()
     names = (path.parent.name for path in records)
     return sorted(names, key=lambda name: name.split("-")[-2:], reverse=True)  # …-<date and time>-<random>
+
+
+def _files() -> list[str]:
+    return sorted(path.name for pattern in ("*.yaml", "*.yml") for path in Path().glob(pattern))

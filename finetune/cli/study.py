@@ -5,10 +5,17 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_study
+
 
 def study(
     path: Annotated[
-        str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped one: transfer, distil.")
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="A study file, or the name of a shipped one: transfer, distil.",
+            autocompletion=complete_study,
+        ),
     ],
     settings: Annotated[
         list[str] | None,

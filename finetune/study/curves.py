@@ -24,20 +24,16 @@ def isotonic(values: Floats) -> Floats:
     beginnings of the smallest mean over all ends. For the few amounts of a study.
     """
     count = values.shape[-1]
-    sums = numpy.concatenate([numpy.zeros_like(values[..., :1]), numpy.cumsum(values, -1)], -1)
     fitted = [
-        numpy.max(
-            [
-                numpy.min(
-                    [(sums[..., end] - sums[..., start]) / (end - start) for end in range(place + 1, count + 1)], 0
-                )
-                for start in range(place + 1)
-            ],
-            0,
-        )
-        for place in range(count)
+        numpy.max([_smallest_mean(values, start, place) for start in range(place + 1)], 0) for place in range(count)
     ]
     return numpy.stack(fitted, -1)
+
+
+def _smallest_mean(values: Floats, start: int, place: int) -> Floats:
+    """Return the smallest mean from `start` to any end that is not before `place`."""
+    ends = range(place + 1, values.shape[-1] + 1)
+    return numpy.asarray(numpy.min([values[..., start:end].mean(-1) for end in ends], 0))
 
 
 def reached_at(amounts: Floats, scores: Floats, target: Floats) -> Floats:

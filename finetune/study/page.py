@@ -15,7 +15,6 @@ from finetune.study.findings import Findings
 from finetune.study.report import (
     cell_columns,
     energy_lines,
-    heading,
     mean_words,
     pretraining_words,
     reach_columns,
@@ -23,6 +22,7 @@ from finetune.study.report import (
     retained_words,
     search_columns,
     size_columns,
+    subject,
 )
 from finetune.text import plural
 
@@ -76,7 +76,7 @@ def study_content(found: Findings) -> Section:
     drawn = panels(found)
     return {
         "title": study.name,
-        "lead": heading(results),
+        "lead": subject(results),
         "missing": results.missing,
         "cards": _cards(found),
         "verdicts": reach_lines(results, found.reaches),

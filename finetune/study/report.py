@@ -47,10 +47,15 @@ def written(found: Findings, form: str) -> str:
 
 def heading(results: Results) -> str:
     """Return what the scores are, in one line."""
+    return f"{results.study.name}: {subject(results)}"
+
+
+def subject(results: Results) -> str:
+    """Return what the scores are, without the name of the study."""
     better = "" if results.greater_is_better else ", lower is better"
     of = f" ({plural(results.n, 'row')}{better})" if results.n is not None else better
     lacking = f"; {plural(results.missing, 'run')} missing" if results.missing else ""
-    return f"{results.study.name}: {results.metric} on {results.split}{of}, against {results.study.reference}{lacking}"
+    return f"{results.metric} on {results.split}{of}, against {results.study.reference}{lacking}"
 
 
 def pretraining_words(results: Results) -> str:
@@ -109,20 +114,24 @@ def reach_columns(results: Results, found: Sequence[Reach]) -> list[Column]:
 
 
 def reach_lines(results: Results, found: Sequence[Reach]) -> list[str]:
-    """Return in words what reaching the reference's scores takes."""
+    """Return in words what reaching each score of the reference takes, in rows and in energy."""
+    energies = {(each.strategy, each.target_rows): each for each in found if each.axis == ENERGY}
     lines = []
     for each in found:
-        if each.axis == ROWS:
-            score = f"the {formats.score_value(each.target)} of {results.study.reference} on {each.target_rows:,} rows"
-            if each.is_inside:
-                lines.append(
-                    f"{each.strategy} needs {needed_words(each)} for {score}: "
-                    f"{formats.significant(each.ratio.value)} times as many ({spread_words(each)})"
-                )
-            elif math.isinf(each.value):
-                lines.append(f"{each.strategy} does not reach {score} within {amount(each, each.last)}")
-            else:
-                lines.append(f"{each.strategy} has {score} with {amount(each, each.first)} already, or fewer")
+        if each.axis != ROWS:
+            continue
+        score = f"the {formats.score_value(each.target)} of {results.study.reference} on {each.target_rows:,} rows"
+        energy = energies.get((each.strategy, each.target_rows))
+        if each.is_inside:
+            line = f"{each.strategy} needs {needed_words(each)} for {score}: {ratio_words(each)} times as many"
+        elif math.isinf(each.value):
+            line = f"{each.strategy} does not reach {score} within {amount(each, each.last)}"
+        else:
+            line = f"{each.strategy} has {score} with {amount(each, each.first)} already, or fewer"
+        if energy is not None and not math.isinf(energy.value):
+            undecided = ", undecided" if energy.ratio.verdict == "undecided" else ""
+            line += f"; energy {needed_words(energy)}, × {ratio_words(energy)}{undecided}"
+        lines.append(line)
     return lines
 
 

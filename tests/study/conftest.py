@@ -48,7 +48,9 @@ def study_file(tmp_path):
 @pytest.fixture
 def play(tmp_path):
     """Play the processes of runs; `score` and `kwh` are functions of (recipe, rows), `endings` change one by name."""
-    played = SimpleNamespace(commands=[], endings={}, score=pays, kwh=energy, has_test=True, parameters=1000)
+    played = SimpleNamespace(
+        commands=[], endings={}, score=pays, kwh=energy, metric="accuracy", parameters=lambda recipe: 1000
+    )
 
     def launch(words, options, count, shows_result):
         played.commands.append((list(words), dict(options)))
@@ -92,8 +94,9 @@ def energy(recipe, rows):
 
 def played_run(played, recipe, directory, group, sees_test):
     rows, chance = recipe.dataset.max_train_samples or 3200, random.Random(recipe.name)
-    right = round(TEST_ROWS * (played.score(recipe, rows) + chance.uniform(-0.01, 0.01)))
-    split = "test" if sees_test and played.has_test else "validation"
+    metric, noise = played.metric, 0.01 if played.metric == "accuracy" else 0.0
+    right = round(TEST_ROWS * (played.score(recipe, rows) + chance.uniform(-noise, noise)))
+    split = "test" if sees_test else "validation"
     score = {"value": right / TEST_ROWS, "low": None, "high": None, "n": TEST_ROWS}
     answers = ["yes"] * right + ["no"] * (TEST_ROWS - right)
     chance.shuffle(answers)
@@ -104,10 +107,10 @@ def played_run(played, recipe, directory, group, sees_test):
     return Run(
         directory.name, recipe.name, status="stopped", status_reason="early stopping: 2 evaluations", group=group,
         tags=tuple(recipe.tags), recipe=recipe_as_recorded(recipe, directory), directory=directory,
-        metrics={name: {"accuracy": score} for name in {"validation", split}},
-        main_metric={"name": "accuracy", **score, "split": split, "greater_is_better": True},
+        metrics={name: {metric: score} for name in {"validation", split}},
+        main_metric={"name": metric, **score, "split": split, "greater_is_better": metric == "accuracy"},
         emissions={**make_emissions({"gpu": kwh}), "inference": inference, "wh_per_1000_predictions": 0.5},
         dataset={"path": "data.csv", "rows": {"train": rows}, "fingerprint": f"f{rows}",
                  "fingerprints": {"train": f"f{rows}", "test": "t", "validation": "v"}},
-        model={"parameters": played.parameters}, training={"epochs": 7.0}, created_at="2026-01-01T00:00:00Z",
+        model={"parameters": played.parameters(recipe)}, training={"epochs": 7.0}, created_at="2026-01-01T00:00:00Z",
     )  # fmt: skip
