@@ -84,7 +84,7 @@ class Study:
 def find_study(reference: str) -> Path:
     """Return the file that a reference means: a path, or the name of a shipped study; raises FinetuneError."""
     path, shipped = Path(reference), shipped_studies()
-    if path.exists() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     if reference in shipped:
         return shipped[reference]
