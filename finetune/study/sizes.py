@@ -33,10 +33,10 @@ class Size:
 
 
 def sizes(results: Results) -> list[Size]:
-    """Return the sizes of all strategies; empty when all models have the same number of parameters."""
+    """Return the sizes of all strategies; empty when all began with the same checkpoint."""
     largest = [curve[-1] for strategy in results.study.strategies if (curve := results.curve(strategy.name))]
     found = [_size(cell) for cell in largest]
-    if len({size.parameters for size in found}) < 2:
+    if len({str(run.recipe.get("model", {}).get("name_or_path")) for run in map(_first, largest)}) < 2:
         return []
     reference = next((size.cell for size in found if size.cell.strategy == results.study.reference), None)
     if reference is None or not results.greater_is_better or reference.score.value <= 0:
@@ -55,6 +55,10 @@ def sizes(results: Results) -> list[Size]:
                  size.wh_per_1000_predictions, share, spread, size.cell.energy)
         )  # fmt: skip
     return with_share
+
+
+def _first(cell: Cell) -> Run:
+    return next(iter(cell.runs.values()))
 
 
 def _size(cell: Cell) -> Size:

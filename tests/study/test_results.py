@@ -32,6 +32,7 @@ def test_study_finds_the_rows_and_the_energy_that_reaching_the_reference_takes(m
     assert "within 1,600 rows" in text
     assert "energy of pre-training is not in these numbers" in text
     assert results.searches[1].chosen == 1e-3
+    assert shown.sizes == ()  # one checkpoint, whatever it is made to learn
     json.loads(written(shown, "json"))
     assert written(shown, "md").count("|---|") == 3
     page, drawing = study_html(shown), study_svg(shown)
