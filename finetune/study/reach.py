@@ -82,9 +82,12 @@ def reaches(results: Results) -> list[Reach]:
             value = float(reached_at(amounts, scores, numpy.asarray(target)))
             needed = reached_at(*draws, target_draws[:, place])
             spread = interval(needed)
-            ratios = interval(needed / _drawn_amounts([cell], axis, drawn)[..., 0])
+            own_draws = _drawn_amounts([cell], axis, drawn)[..., 0]
+            # Of a draw that is there with the smallest amount, only that is known: it needs so much at most.
+            at_most = numpy.where(needed == 0, draws[0][..., 0], needed)
             low, high = _meter_range(curve, cell) if axis == ENERGY else (1.0, 1.0)
-            ratio = Ratio(value / own, ratios.low * low, ratios.high * high)
+            bounds = interval(needed / own_draws).low * low, interval(at_most / own_draws).high * high
+            ratio = Ratio(value / own, *bounds)
             ends = float(amounts[0]), float(amounts[-1])
             found.append(Reach(strategy.name, axis, cell.rows, results.sign * target, own, *ends, value, spread, ratio))
     return found

@@ -215,6 +215,11 @@ def _notes(study: Study, cells: Sequence[Cell], searches: Sequence[Search], outs
             notes.append(
                 f"{search.strategy}: the chosen learning rate {search.chosen:g} lies at the edge of its candidates"
             )
+    if any(one.rows is None for cell in cells for one in cell.judged.values()):
+        notes.append(
+            "the intervals of what is needed or retained hold the noise of seeds alone: the saved predictions do not "
+            "give every score back row by row"
+        )
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         for run in cell.runs.values():

@@ -63,6 +63,15 @@ def test_study_of_a_smaller_model_says_what_is_retained_of_the_score(make_study,
     assert "retained" in written(shown, "text")
 
 
+def test_study_never_calls_energy_less_where_only_a_bound_is_known(make_study, play):
+    play.score = lambda recipe, rows: 0.9 if recipe.model.init == "scratch" else 0.8
+    found = {(each.axis, each.target_rows): each for each in findings(make_study(rows=[100, 400])).reaches}
+    first = found[ENERGY, 100]  # scratch has it on its smallest amount, for three times the energy
+    assert first.value == 0
+    assert first.ratio.high > 2.5
+    assert first.ratio.verdict == "undecided"
+
+
 def test_study_leaves_out_energies_that_cannot_be_compared_and_says_so(make_study, play):
     def shared(run):
         write_run(replace(run, emissions={**run.emissions, "shared_with": ["other"]}), run.directory)
