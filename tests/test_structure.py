@@ -36,6 +36,7 @@ ROOMS = (
     ("training",),
     ("doctor", "estimate", "inspection", "predict"),
     ("sweep",),
+    ("study",),
     ("cli", "__main__"),
 )
 # Only this file may know a library.

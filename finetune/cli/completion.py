@@ -21,6 +21,13 @@ def complete_sweep(incomplete: str) -> list[str]:
     return [name for name in (*_files(), *shipped_sweeps()) if name.startswith(incomplete)]
 
 
+def complete_study(incomplete: str) -> list[str]:
+    """Return the shipped studies, and the files here that may be one, that begin so."""
+    from finetune.recipe.shipped import shipped_studies
+
+    return [name for name in (*_files(), *shipped_studies()) if name.startswith(incomplete)]
+
+
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of the runs in the folder that the command would read, the newest first."""
     folder = Path(context.params.get("output_dir") or os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")

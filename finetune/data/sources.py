@@ -276,7 +276,9 @@ def _sampled(
     for name, table in tables.items():
         count = settings.max_train_samples if name == "train" else settings.max_eval_samples
         if count is not None and count < table.num_rows:
-            rows = sample_rows(table.num_rows, count, _strata(table, task, scheme), settings.seed, f"sample {name}")
+            strata, purpose = _strata(table, task, scheme), f"sample {name}"
+            is_set = scheme.problem_type == MULTI  # too many kinds to have a row of each
+            rows = sample_rows(table.num_rows, count, strata, settings.seed, purpose, by_lot=is_set)
             notes.append(f"{name}: a sample of {len(rows):,} of {plural(table.num_rows, 'row')}.")
             mask = numpy.zeros(table.num_rows, dtype=bool)
             mask[rows] = True

@@ -115,12 +115,20 @@ def _mixed(rows: int, seed: int, purpose: str) -> numpy.ndarray:
 
 
 def sample_rows(
-    rows: int, count: int, strata: numpy.ndarray | None, seed: int, purpose: str, leave: int = 0
+    rows: int,
+    count: int,
+    strata: numpy.ndarray | None,
+    seed: int,
+    purpose: str,
+    leave: int = 0,
+    by_lot: bool = False,
 ) -> numpy.ndarray:
     """Choose `count` of `rows`, seeded, in the proportions of `strata` (one group number a row); None: at random.
 
-    `leave` rows of each group are never taken, so that a class cannot vanish from what is left; fewer rows
-    than asked for may then come back. Indices are sorted.
+    A larger sample holds all rows of a smaller one. `leave` rows of each group are never taken, so that a class cannot
+    vanish from what is left; fewer rows than asked for may then come back. If none are left, no group gets a second row
+    before each has one; `by_lot`, for groups that are too many for that, lets lots decide whose rows come first.
+    Indices are sorted.
     """
     import numpy
 
@@ -129,7 +137,7 @@ def sample_rows(
         return numpy.sort(numpy.argpartition(mixed, count)[:count]) if count < rows else numpy.arange(rows)
     groups, sizes = _groups(strata)
     # Ties between equal shares are broken by a seeded order too, not by the name of the group.
-    quota = _quotas(sizes, count, leave, seeded_order(len(sizes), seed, purpose + ":ties"))
+    quota = _quotas(sizes, count, leave, seeded_order(len(sizes), seed, purpose + ":ties"), by_lot)
     by_group = numpy.lexsort((mixed, groups))
     starts = numpy.cumsum(sizes) - sizes
     taken = [by_group[start : start + number] for start, number in zip(starts, quota, strict=True)]
@@ -147,30 +155,37 @@ def _groups(strata: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     return groups, sizes
 
 
-def _quotas(sizes: numpy.ndarray, count: int, leave: int, ties: numpy.ndarray) -> numpy.ndarray:
-    """Share `count` out among groups by largest remainder, within what each has to give.
+def _quotas(sizes: numpy.ndarray, count: int, leave: int, lots: numpy.ndarray, by_lot: bool) -> numpy.ndarray:
+    """Share `count` out among groups, within what each has to give.
 
-    A sample that has room for every group takes at least one row of each.
+    The row number k (from 0) of a group is due at (k + 1/2) / size, the method of Webster and Sainte-Laguë, or with
+    `by_lot` at (k + the group's lot) / size; the `count` rows that are due first are taken. No quota falls when `count`
+    grows, which largest remainders do not promise (the Alabama paradox: M. Balinski and H. Young, Fair Representation,
+    1982). Unless `by_lot` or some are left, first rows are due before any second one, those of large groups first.
     """
     import numpy
 
     highest = numpy.maximum(sizes - leave, 0)
     count = min(count, int(highest.sum()))
-    lowest = numpy.minimum(highest, 1 if leave == 0 and count >= len(sizes) else 0)
-    exact = count * sizes / sizes.sum()
-    quota: numpy.ndarray = numpy.clip(numpy.floor(exact).astype(numpy.int64), lowest, highest)
     rank = numpy.empty(len(sizes))
-    rank[ties] = numpy.arange(len(sizes)) / len(sizes) * 1e-6
-    while quota.sum() < count:
-        lack = numpy.where(quota < highest, exact - quota + rank, -numpy.inf)
-        quota[numpy.argsort(-lack, kind="stable")[: _step(count - quota.sum(), lack)]] += 1
-    while quota.sum() > count:
-        excess = numpy.where(quota > lowest, quota - exact + rank, -numpy.inf)
-        quota[numpy.argsort(-excess, kind="stable")[: _step(quota.sum() - count, excess)]] -= 1
+    rank[lots] = numpy.arange(len(sizes))
+    covers = leave == 0 and not by_lot
+    if covers and count < len(sizes):
+        return numpy.bincount(numpy.lexsort((rank, -sizes))[:count], minlength=len(sizes))
+    start = (rank + 0.5) / len(sizes) if by_lot else numpy.full(len(sizes), 0.5)
+    least = numpy.minimum(highest, int(covers))
+
+    def due_by(time: float) -> numpy.ndarray:
+        return numpy.clip(numpy.floor(sizes * time + 1 - start).astype(numpy.int64), least, highest)
+
+    low, high = 0.0, 2.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if due_by(middle).sum() <= count else (low, middle)
+    quota: numpy.ndarray = due_by(low)
+    while quota.sum() < count:  # of those that are due at one moment
+        due = numpy.where(quota < highest, (quota + start) / sizes, numpy.inf)
+        order = numpy.lexsort((rank, due))
+        together = order[due[order] <= due[order[0]] * (1 + 1e-12)]
+        quota[together[: count - int(quota.sum())]] += 1
     return quota
-
-
-def _step(missing: int, weights: numpy.ndarray) -> int:
-    import numpy
-
-    return int(min(missing, numpy.isfinite(weights).sum()))

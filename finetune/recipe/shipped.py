@@ -9,13 +9,18 @@ from finetune.text import did_you_mean, join_words
 
 
 def shipped_recipes() -> Mapping[str, Path]:
-    """Return the shipped recipes by name; a wheel carries them inside the package, a checkout beside it."""
+    """Return the shipped recipes by name."""
     return _by_name(_folder())
 
 
 def shipped_sweeps() -> Mapping[str, Path]:
     """Return the shipped sweeps by name."""
     return _by_name(_folder() / "sweeps")
+
+
+def shipped_studies() -> Mapping[str, Path]:
+    """Return the shipped study files by name."""
+    return _by_name(_folder() / "studies")
 
 
 def find_shipped(name: str) -> Path:

@@ -29,8 +29,14 @@ def energy_axis(values: Sequence[float], start: float, end: float, ticks: int = 
     smallest, largest = min(value for value in values if value > 0), max(values)
     if largest / smallest < _LOG_FROM:
         return _linear(0.0, largest * 1.04, start, end, ticks)
-    low, high = smallest / 1.3, largest * 1.3
-    return Axis(low, high, start, end, True, _log_ticks(low, high, start, end, ticks))
+    return log_axis(values, start, end, ticks)
+
+
+def log_axis(values: Sequence[float], start: float, end: float, ticks: int = 6, at: Sequence[float] = ()) -> Axis:
+    """Return a logarithmic axis for numbers of which at least one is above 0, with its ticks `at` numbers if named."""
+    low, high = min(value for value in values if value > 0) / 1.3, max(values) * 1.3
+    named = tuple((_place(value, low, high, start, end, True), f"{value:,.12g}") for value in at)
+    return Axis(low, high, start, end, True, named or _log_ticks(low, high, start, end, ticks))
 
 
 def score_axis(values: Sequence[float], start: float, end: float, ticks: int = 5) -> Axis:

@@ -28,14 +28,14 @@ def write_comparison_page(comparison: Comparison, notes: tuple[str, ...], path: 
     """Write the page of a comparison and return a line that says so."""
     from finetune.runs.page.render import comparison_html
 
-    return _written(path, comparison_html(comparison, notes))
+    return written_file(path, comparison_html(comparison, notes))
 
 
 def write_run_page(run: Run, path: Path) -> str:
     """Write the page of a run and return a line that says so."""
     from finetune.runs.page.render import run_html
 
-    return _written(path, run_html(run))
+    return written_file(path, run_html(run))
 
 
 def write_plot(comparison: Comparison, path: Path) -> str:
@@ -52,10 +52,10 @@ def write_plot(comparison: Comparison, path: Path) -> str:
     if form == "svg":
         from finetune.runs.page.render import pareto_svg
 
-        return _written(path, pareto_svg(first)) + words
+        return written_file(path, pareto_svg(first)) + words
     from finetune.runs.page.image import pareto_image
 
-    return _written(path, pareto_image(first, form)) + words
+    return written_file(path, pareto_image(first, form)) + words
 
 
 def plots(comparison: Comparison) -> tuple[Scatter, ...]:
@@ -69,6 +69,7 @@ def plots(comparison: Comparison) -> tuple[Scatter, ...]:
     return found
 
 
-def _written(path: Path, content: str | bytes) -> str:
+def written_file(path: Path, content: str | bytes) -> str:
+    """Write a file and return a line that says so."""
     write_atomically(path, content)
     return f"wrote {path} ({file_size(path.stat().st_size)})"

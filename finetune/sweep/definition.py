@@ -9,18 +9,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from finetune.emissions.budget import Budget
-from finetune.errors import FinetuneError
-from finetune.recipe.expected import expected, found, remedy
-from finetune.recipe.load import LoadedRecipe, check_recipe, find_recipe, recipe_settings
-from finetune.recipe.lookup import cannot_be_read
+from finetune.recipe.load import LoadedRecipe, recipe_settings
 from finetune.recipe.metric_names import short_metric, task_metrics
 from finetune.recipe.problems import RECIPE, Place, Problem, refuse
-from finetune.recipe.shipped import shipped_recipes
-from finetune.recipe.yaml_lines import MAX_BYTES, Node, read_yaml
+from finetune.recipe.yaml_lines import Node
 from finetune.runs.record import slug
+from finetune.sweep.base_recipe import read_base_recipe, read_entries, read_keys
 from finetune.sweep.keys import ENERGY, HALVING, SweepKeys
 from finetune.sweep.space import LARGEST_GRID, Choices, Parameter, size
 from finetune.sweep.space_file import read_space
@@ -88,15 +83,10 @@ class Sweep:
 def read_sweep(path: Path, output_dir: Path | None = None) -> Sweep:
     """Return the sweep of a file; raises FinetuneError with every problem, in the order of the lines."""
     shown = str(path)
-    root, faults = read_yaml(_read_text(path))
-    problems = [Problem(Place(RECIPE, fault.line), "", fault.message) for fault in faults]
-    if root is None or not isinstance(root.value, dict):
-        message = "expected a mapping (lines of key: value)" + (f", found {found(root.plain())}" if root else "")
-        raise refuse(problems or [Problem(Place(RECIPE), "", message)], shown, _HINT)
-    entries: Mapping[str, Node] = root.value
-    keys, refused = _read_keys(entries)
+    entries, problems = read_entries(path, "sweep", _HINT)
+    keys, refused = read_keys(SweepKeys, entries, {"objective": "one or two names"})
     problems += refused
-    reference, loaded, recipe_problems = _read_recipe(entries.get("recipe"), path, output_dir)
+    reference, loaded, recipe_problems = read_base_recipe(entries.get("recipe"), path, output_dir)
     problems += recipe_problems
     space: tuple[Parameter, ...] = ()
     if isinstance(entries.get("space"), Node) and isinstance(entries["space"].value, dict):
@@ -114,66 +104,6 @@ def read_sweep(path: Path, output_dir: Path | None = None) -> Sweep:
         pruning=keys.pruning == HALVING, trials=trials, seeds=seeds,
         budget=Budget(keys.max_energy_kwh, keys.max_emissions_g), storage=keys.storage,
     )  # fmt: skip
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if len(content) > MAX_BYTES:
-            raise FinetuneError(f"{path}: {len(content):,} bytes; a sweep file has at most {MAX_BYTES:,}")
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise FinetuneError(f"{path} {cannot_be_read(error)}", "finetune sweep wants the file of a sweep.") from error
-    except UnicodeDecodeError as error:
-        raise FinetuneError(f"{path}: not UTF-8", "Save the file as UTF-8.") from error
-
-
-def _read_keys(entries: Mapping[str, Node]) -> tuple[SweepKeys | None, list[Problem]]:
-    """Return the keys as far as they are right, and what is wrong with the others."""
-    fields = SweepKeys.model_fields
-    problems = []
-    for name, node in entries.items():
-        if name not in fields:
-            near = did_you_mean(name, fields)
-            known = f"did you mean {near}?" if near else f"there are {join_words(fields, 'and')}"
-            problems.append(Problem(Place(RECIPE, node.line), name, f"unknown key; {known}"))
-    given = {name: node.plain() for name, node in entries.items() if name in fields}
-    try:
-        return SweepKeys.model_validate(given), problems
-    except ValidationError as error:
-        wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors(include_url=False))
-    for name in wrong:
-        field = fields[name]
-        if name not in given:
-            example = f"; for example {name}: {json.dumps(field.examples[0])}" if field.examples else ""
-            problems.append(Problem(Place(RECIPE, 1), name, f"missing{example}"))
-            continue
-        said = remedy(field, given[name])
-        allowed = "one or two names" if name == "objective" else expected(field)
-        message = f"expected {allowed}, found {found(given[name])}" + (f"; {said}" if said else "")
-        problems.append(Problem(Place(RECIPE, entries[name].line), name, message))
-    return None, problems
-
-
-def _read_recipe(
-    node: Node | None, path: Path, output_dir: Path | None
-) -> tuple[str | None, LoadedRecipe | None, list[Problem]]:
-    """Return the recipe's name for a command line and the recipe, or what is wrong with it."""
-    if node is None or not isinstance(node.value, str) or not node.value:
-        return None, None, []
-    place, beside = Place(RECIPE, node.line), path.parent / node.value
-    reference = str(beside) if beside.is_file() or node.value not in shipped_recipes() else node.value
-    folder = [f"output_dir={output_dir}"] if output_dir is not None else []
-    try:
-        find_recipe(reference)
-        checked = check_recipe(reference, folder)
-    except FinetuneError as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        return None, None, [Problem(place, "recipe", error.message + hint)]
-    faults = [Problem(place, "recipe", problem.words(checked.shown)) for problem in checked.problems]
-    if checked.loaded is not None and checked.loaded.recipe.training.seeds is not None:
-        faults.append(Problem(place, "recipe", "has training.seeds; a sweep has its own key: seeds"))
-    return reference, checked.loaded, faults
 
 
 def _agreement(

@@ -9,13 +9,13 @@ from statistics import fmean
 from typing import Literal
 
 from finetune.emissions.budget import Budget
-from finetune.errors import FinetuneError
 from finetune.runs.compare import reasons_not_ranked
 from finetune.runs.energy_ratio import ranked_kwh
-from finetune.runs.record import RECORD_NAME, Run, as_number, read_run, slug
+from finetune.runs.record import Run, as_number
 from finetune.sweep.account import Amount, Entry
 from finetune.sweep.asking import Question, as_option
 from finetune.sweep.definition import Sweep
+from finetune.sweep.members import member_command, newest_member
 from finetune.sweep.space import overrides
 from finetune.text import join_words
 from finetune.training.stopping import PRUNED
@@ -114,13 +114,8 @@ def runs_of(sweep: Sweep, entry: Entry) -> dict[str, Run]:
 
 def find_run_of(sweep: Sweep, entry: Entry, seed: int) -> Run | None:
     """Return the newest run of a seed of a trial in the sweep's output folder, None where there is none to be seen."""
-    folder = Path(sweep.loaded.recipe.output_dir)
-    known = entry.runs.get(str(seed))
-    names = [known] if known else []
-    names += [path.name for path in folder.glob(f"{slug(run_name(sweep, entry, seed))}-*T*Z-*")]
-    runs = [_read(folder / name) for name in dict.fromkeys(names) if (folder / name / RECORD_NAME).is_file()]
-    own = [run for run in runs if run is not None and run.group == sweep.name]
-    return max(own, key=lambda run: (run.created_at or "", run.run_id), default=None)
+    folder, known = Path(sweep.loaded.recipe.output_dir), entry.runs.get(str(seed))
+    return newest_member(folder, run_name(sweep, entry, seed), sweep.name, known)
 
 
 def settings_of(sweep: Sweep, entry: Entry) -> list[str]:
@@ -128,28 +123,12 @@ def settings_of(sweep: Sweep, entry: Entry) -> list[str]:
     return overrides(sweep.space, entry.params)
 
 
-def _read(directory: Path) -> Run | None:
-    try:
-        return read_run(directory)
-    except FinetuneError:  # a record that nobody can read is no run; a new one is made
-        return None
-
-
 def _command(
     sweep: Sweep, entry: Entry, seed: int, run: Run | None, request: Request
 ) -> tuple[list[str], dict[str, object]]:
     tags = [*sweep.loaded.recipe.tags, TRIAL_TAG]
-    words = [
-        sweep.recipe,
-        *([str(run.directory)] if run is not None else []),
-        *settings_of(sweep, entry),
-        f"name={run_name(sweep, entry, seed)}",
-        f"tags=[{', '.join(tags)}]",
-        "training.seeds=null",
-        f"training.seed={seed}",
-    ]
-    own = replace(request, resume=run is not None, group=None if run is not None else sweep.name)
-    return words, own.options()
+    named = [f"name={run_name(sweep, entry, seed)}", f"tags=[{', '.join(tags)}]"]
+    return member_command(sweep.recipe, [*settings_of(sweep, entry), *named], seed, sweep.name, run, request)
 
 
 def _limit(sweep: Sweep, entry: Entry, run: Run | None, before: Amount) -> Budget:

@@ -32,6 +32,7 @@ def test_completion_offers_verbs_recipes_and_runs(folder):
     assert offered(["finetune", "validate", ""], folder) == ["mine.yaml", *shipped_recipes()]
     assert offered(["finetune", "run", "sst"], folder) == ["sst2-distilbert"]
     assert offered(["finetune", "sweep", "quickstart-p"], folder) == ["quickstart-pruning"]
+    assert offered(["finetune", "study", "tr"], folder) == ["transfer"]
     runs = ["quick-20260102T000000Z-0b", "quick-20260101T000000Z-1a"]
     assert offered(["finetune", "show", "qu"], folder) == runs
     (folder / "runs").rename(folder / "elsewhere")

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy
@@ -40,6 +41,31 @@ def test_splits_shares_are_within_one_row(sizes, seed):
     taken = sample_rows(len(strata), len(strata) // 5, strata, seed, "sample", 0)
     for group, size in enumerate(sizes):
         assert abs((strata[taken] == group).sum() - size * len(taken) / len(strata)) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    strata=GROUPS, counts=st.tuples(st.integers(1, 200), st.integers(1, 200)), seed=st.integers(0, 1000),
+    leave=st.sampled_from([0, 1]), by_lot=st.booleans(),
+)  # fmt: skip
+def test_splits_larger_sample_holds_the_smaller(strata, counts, seed, leave, by_lot):
+    smaller, larger = (
+        sample_rows(len(strata), count, strata, seed, "sample", leave, by_lot) for count in sorted(counts)
+    )
+    assert set(smaller) <= set(larger)
+    assert len(smaller) == min(min(counts), len(larger))
+
+
+def test_splits_larger_sample_holds_the_smaller_where_largest_remainders_do_not():
+    strata = numpy.repeat([0, 1, 2], [1500, 1500, 500])  # 6 and 6 and 2 of 14, with quotas of 10 and 11 that cross
+    samples = [set(sample_rows(len(strata), count, strata, 0, "sample")) for count in range(1, 80)]
+    assert all(one < other for one, other in pairwise(samples))
+
+
+def test_splits_sets_of_labels_are_sampled_in_proportion():
+    strata = numpy.concatenate([numpy.zeros(500, int), numpy.arange(1, 501)])  # half have one set, all others their own
+    taken = sample_rows(1000, 100, strata, 0, "sample", by_lot=True)
+    assert 48 <= (strata[taken] == 0).sum() <= 52
 
 
 @given(rows=st.integers(0, 300), seed=st.integers(0, 2**32 - 1))

@@ -67,7 +67,7 @@ def pareto_chart(scatter: Scatter, frame: Frame) -> Section:
         mark["tab"] = mark in wanted
     energy_words, score_words = axis_words(scatter)
     return {
-        **_drawing(frame, x, y, f"{energy_words}, {unit}", score_words),
+        **drawing(frame, x, y, f"{energy_words}, {unit}", score_words),
         "marks": sorted(
             placed, key=lambda mark: -_DRAWN_LAST.index(mark["kind"]) if mark["kind"] in _DRAWN_LAST else 1
         ),
@@ -90,7 +90,7 @@ def curve_chart(curves: Sequence[Section], metric: str, frame: Frame) -> Section
         drawn.append({**curve, "places": places, "path": " ".join(f"{a:.1f},{b:.1f}" for a, b in places)})
     title = f"energy of the run until then, {unit}"
     coloured_last = sorted(drawn, key=lambda curve: bool(curve["colour"]))
-    return {**_drawing(frame, x, y, title, f"{metric} on validation"), "curves": coloured_last}
+    return {**drawing(frame, x, y, title, f"{metric} on validation"), "curves": coloured_last}
 
 
 def curves_plot(curves: Sequence[Section], metric: str, set_name: str, without: int) -> Section:
@@ -147,7 +147,8 @@ def _axes(frame: Frame, energies: Iterable[float], scores: Iterable[float]) -> t
     )
 
 
-def _drawing(frame: Frame, x: Axis, y: Axis, x_title: str, y_title: str) -> Section:
+def drawing(frame: Frame, x: Axis, y: Axis, x_title: str, y_title: str) -> Section:
+    """Return what every chart has: its size and its axes with their ticks and titles."""
     titles = (x_title + (" (logarithmic)" if x.is_log else ""), y_title)
     return {
         "width": frame.width,

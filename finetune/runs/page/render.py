@@ -29,23 +29,27 @@ _COLOUR = re.compile(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);")
 
 def comparison_html(comparison: Comparison, notes: tuple[str, ...] = ()) -> str:
     """Return a comparison as one HTML page; `notes` are those on runs and folders that were left out."""
-    return _page("comparison.html", comparison_content(comparison, notes))
+    return page("comparison.html", comparison_content(comparison, notes))
 
 
 def run_html(run: Run) -> str:
     """Return all about one run as one HTML page."""
-    return _page("run.html", run_content(run))
+    return page("run.html", run_content(run))
 
 
 def pareto_svg(scatter: Scatter) -> str:
     """Return the plot of score against energy as an SVG drawing, in colours that do not depend on a theme."""
-    colours = {name: light for name, (light, _) in palette().items()}
-    style = re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], _text("chart.css"))
     template = _environment().get_template("figure.svg")
     return (
-        template.render(chart=pareto_chart(scatter, WIDE), kinds=list(scatter.kinds), style=Markup(style), places={})
+        template.render(chart=pareto_chart(scatter, WIDE), kinds=list(scatter.kinds), style=figure_style(), places={})
         + "\n"
     )
+
+
+def figure_style() -> Markup:
+    """Return the style of a drawing that stands alone: the light colours, whatever theme its reader has."""
+    colours = {name: light for name, (light, _) in palette().items()}
+    return Markup(re.sub(r"var\(--([\w-]+)\)", lambda found: colours[found[1]], _text("chart.css")))
 
 
 def svg(template: str, **content: Any) -> str:
@@ -58,7 +62,8 @@ def palette() -> dict[str, tuple[str, str]]:
     return {found[1]: (found[2], found[3]) for found in _COLOUR.finditer(_text("page.css"))}
 
 
-def _page(template: str, content: dict[str, Any]) -> str:
+def page(template: str, content: dict[str, Any]) -> str:
+    """Return a page from one of the templates, with the style and the script that all pages share."""
     style, script = _text("chart.css") + _text("page.css"), _text("page.js")
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "

@@ -1,0 +1,112 @@
+"""Studies whose answer is known: scratch needs ten times the rows of full, and thirty times the energy."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from finetune.runs.record import write_run
+from finetune.study.findings import findings
+from finetune.study.page import study_html, study_svg
+from finetune.study.reach import ENERGY, ROWS
+from finetune.study.report import to_json, written
+
+
+def test_study_finds_the_rows_and_the_energy_that_reaching_the_reference_takes(make_study):
+    shown = findings(make_study())
+    results = shown.results
+    found = {(each.axis, each.target_rows): each for each in shown.reaches}
+    rows, kwh = found[ROWS, 100], found[ENERGY, 100]
+    assert rows.is_inside
+    assert rows.value == pytest.approx(1000, rel=0.25)
+    assert rows.spread.low < 1000 < rows.spread.high
+    assert kwh.ratio.value == pytest.approx(30, rel=0.3)
+    assert kwh.ratio.verdict == "more"
+    beyond = found[ROWS, 1600]
+    assert not beyond.is_inside
+    assert beyond.spread.beyond == 1
+    text = written(shown, "text")
+    assert "scratch needs" in text
+    assert "times as many; energy" in text
+    assert "scratch does not reach" in text
+    assert "within 1,600 rows" in text
+    assert "energy of pre-training is not in these numbers" in text
+    assert results.searches[1].chosen == 1e-3
+    assert shown.sizes == ()  # one checkpoint, whatever it is made to learn
+    json.loads(written(shown, "json"))
+    assert written(shown, "md").count("|---|") == 3
+    page, drawing = study_html(shown), study_svg(shown)
+    assert "pre-training is not in these numbers" in page
+    assert "pre-training is not in these numbers" in drawing
+    assert drawing.count("<circle") == 2 * 6 + 2
+    assert to_json(shown)["reach"][0]["outcome"] == "reached"
+
+
+def test_study_of_a_smaller_model_says_what_is_retained_of_the_score(make_study, play):
+    play.score = lambda recipe, rows: 0.72 if recipe.model.name_or_path == "owner/small" else 0.8
+
+    def parameters(recipe):
+        return 600 if recipe.model.name_or_path == "owner/small" else 1000
+
+    play.parameters = parameters
+    models = {"large": {}, "small": {"model.name_or_path": "owner/small"}}
+    shown = findings(make_study(strategies=models, rows=None))
+    large, small = shown.sizes
+    assert (large.parameters, small.parameters) == (1000, 600)
+    assert large.retained is None
+    assert small.retained == pytest.approx(0.9, abs=0.03)
+    assert small.retained_interval.low < 0.9 < small.retained_interval.high < 1
+    assert small.predictions_per_second == 200
+    assert small.weights_bytes is None  # no weights are there, and none are made up
+    assert shown.reaches == ()
+    assert "Wh per 1,000 predictions" in study_svg(shown)
+    assert "retained" in written(shown, "text")
+
+
+def test_study_never_calls_energy_less_where_only_a_bound_is_known(make_study, play):
+    play.score = lambda recipe, rows: 0.9 if recipe.model.init == "scratch" else 0.8
+    found = {(each.axis, each.target_rows): each for each in findings(make_study(rows=[100, 400])).reaches}
+    first = found[ENERGY, 100]  # scratch has it on its smallest amount, for three times the energy
+    assert first.value == 0
+    assert first.ratio.high > 2.5
+    assert first.ratio.verdict == "undecided"
+
+
+def test_study_leaves_out_energies_that_cannot_be_compared_and_says_so(make_study, play):
+    def shared(run):
+        write_run(replace(run, emissions={**run.emissions, "shared_with": ["other"]}), run.directory)
+        return 0, None
+
+    play.endings["pay-scratch-400-s1"] = shared
+    shown = findings(make_study(seeds=[1, 2]))
+    cell = next(cell for cell in shown.results.cells if (cell.strategy, cell.rows) == ("scratch", 400))
+    assert cell.kwh is None
+    assert {each.axis for each in shown.reaches} == {ROWS}
+    text = written(shown, "text")
+    assert "not measured" in text
+    assert "shared the machine" in text
+    assert "fewer than three seeds" in text
+    study_svg(shown)
+
+
+def test_study_scores_of_which_less_is_better_are_turned_around(make_study, play):
+    play.metric = "mse"
+    play.score = lambda recipe, rows: 1 - (0.1 if recipe.model.init == "scratch" else 0.2) * (rows / 100) ** 0.5
+    results = make_study(rows=[100, 400], seeds=[1])
+    found = {each.target_rows: each for each in findings(results).reaches if each.axis == ROWS}
+    assert not results.greater_is_better
+    assert found[100].is_inside
+    assert found[400].value == float("inf")
+    assert results.searches[1].chosen == 3e-4  # of equals the lower one
+
+
+def test_study_that_was_not_begun_has_an_empty_table(study_file):
+    from finetune.study.definition import read_study
+    from finetune.study.plan import read_state
+    from finetune.study.results import make_results
+
+    study = read_study(study_file())
+    shown = findings(make_results(study, read_state(study, ()), {}))
+    assert shown.results.missing == 18
+    assert "18 runs missing" in written(shown, "text")
+    assert "18 runs missing" in study_html(shown)
