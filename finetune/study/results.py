@@ -146,7 +146,9 @@ def _cell(strategy: str, rows: int, runs: Mapping[int, Run]) -> Cell:
         scored = scored_run(run)
         assert scored is not None
         judged[seed] = Judged(scored.score, read_row_scores(run, scored))
-    kwh = [ranked_kwh(run) if not reasons_not_ranked(run, ranked_kwh(run)) else None for run in runs.values()]
+    kwh = [
+        ranked_kwh(run) if not reasons_not_ranked(run, ranked_kwh(run) is not None) else None for run in runs.values()
+    ]
     known = [value for value in kwh if value is not None]
     epochs = [value for run in runs.values() if (value := as_number(run.training.get("epochs"))) is not None]
     return Cell(
@@ -223,7 +225,7 @@ def _notes(study: Study, cells: Sequence[Cell], searches: Sequence[Search], outs
     reasons: dict[str, list[str]] = {}
     for cell in cells:
         for run in cell.runs.values():
-            for reason in reasons_not_ranked(run, ranked_kwh(run)):
+            for reason in reasons_not_ranked(run, ranked_kwh(run) is not None):
                 reasons.setdefault(reason.partition(" with ")[0], []).append(run.run_id)
     notes += [f"{plural(len(ids), 'run')} without an energy to compare: {why}" for why, ids in reasons.items()]
     return notes
