@@ -24,6 +24,7 @@ from finetune.cli.app import VERBS, main  # noqa: E402
 from finetune.inspection.fits import task_matrix  # noqa: E402
 from finetune.recipe.reference import recipe_reference, recipe_schema_text  # noqa: E402
 from finetune.recipe.work import all_shipped, rounded_wh  # noqa: E402
+from finetune.tasks import all_tasks  # noqa: E402
 
 BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<end><!-- end -->)", re.DOTALL)
 
@@ -56,6 +57,17 @@ def recipe_table() -> str:
     return "\n".join([*head, *rows, ""])
 
 
+def task_metrics() -> str:
+    """Return the metrics of each task, by how its labels are read where that matters, as a table."""
+    rows = []
+    for task in all_tasks().values():
+        optional = ", ".join(task.optional_metrics) or "–"
+        for problem_type, names in task.metrics.items():
+            kind = f" ({problem_type})" if len(task.metrics) > 1 else ""
+            rows.append(f"| {task.name}{kind} | {', '.join(names)} | {optional} |")
+    return "\n".join(["| task | always | if asked for |", "|---|---|---|", *rows, ""])
+
+
 def speed() -> str:
     """Return how fast a training is, from the stored results of the benchmark; nothing before it has run."""
     found = (speed_words(read_published(name)) for name in ("training", "training-gpu"))
@@ -70,8 +82,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "recipe-keys": recipe_reference,
     "scaling-estimate": scaling_estimate,
     "task-matrix": task_matrix,
+    "task-metrics": task_metrics,
 }
-PAGES = ("README.md", "docs/recipe.md", "docs/cli.md", "docs/scaling.md", "docs/families.md")
+PAGES = ("README.md", "docs/recipe.md", "docs/cli.md", "docs/scaling.md", "docs/families.md", "docs/metrics.md")
 SCHEMA = "recipes/recipe.schema.json"
 
 

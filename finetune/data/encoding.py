@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 1000
 FULL_LENGTH = "full_length"
 SOURCE = "source"
+CUT = "cut"
+LONGEST = "longest"  # a task's own name for what is compared with the limit
 # A worker takes 2 to 3 s to start; a short row takes 0.1 ms, of which the threads of fast tokenisers share out a third.
 _PARALLEL_FROM_ROWS = 100_000
 
@@ -40,8 +42,8 @@ class EncodedData:
     Columns: input_ids, attention_mask, token_type_ids (if the tokenizer gives them), length, row, labels, and what
     else the task makes. `length` counts the tokens that are kept. `sources`: by split the place of each feature's row,
     ascending; None where the features are the rows one by one. The statistics are of train's rows, in tokens before
-    truncation: the 50th and 95th percentile, the longest, and the share of rows that are longer than the limit and so
-    cut.
+    truncation: the 50th and 95th percentile, the longest, the share of rows that lost tokens at the limit, and the
+    share that it made into several features (windows, blocks).
     """
 
     splits: dict[str, Any]
@@ -50,6 +52,7 @@ class EncodedData:
     length_p95: int
     length_max: int
     truncated_fraction: float
+    divided_fraction: float
     cache_hit: bool
     notes: tuple[str, ...] = ()
 
@@ -64,15 +67,16 @@ class _Encoder:
     def __call__(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return the features of some rows; `full_length`: the tokens of the row they are of, before it was cut.
 
-        `source` says which of the rows that is, 0-based. Rows are encoded untruncated, then those beyond the limit once
-        more: so lengths stay honest, and cheap.
+        `source` says which of the rows that is, 0-based, `cut` (0 or 1) whether the row lost tokens. Rows are encoded
+        untruncated, then those beyond the limit once more: so lengths stay honest, and cheap.
         """
         limit = self.context.max_length
         with _no_length_warning(self.context.tokenizer):
             encoded = _with_length(self.task.encode(rows, replace(self.context, truncation=False)))
-            encoded[FULL_LENGTH] = list(encoded["length"])
+            encoded[FULL_LENGTH] = encoded.pop(LONGEST, list(encoded["length"]))
             encoded[SOURCE] = list(range(len(encoded["length"])))
-            long = [i for i, length in enumerate(encoded["length"]) if limit is not None and length > limit]
+            encoded.setdefault(CUT, [0] * len(encoded["length"]))
+            long = [i for i, length in enumerate(encoded[FULL_LENGTH]) if limit is not None and length > limit]
             if long and self.context.truncation:
                 cut_rows = {role: [values[i] for i in long] for role, values in rows.items()}
                 cut = _with_length(self.task.encode(cut_rows, replace(self.context, truncation=True)))
@@ -92,6 +96,10 @@ def _with_length(encoded: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _replaced(encoded: dict[str, list[Any]], long: list[int], cut: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Put the features of the rows that were cut in the place of the long ones."""
     sources = cut.pop(SOURCE, list(range(len(long))))
+    cut.pop(LONGEST, None)
+    parts = Counter(sources)  # of a row that became several features nothing is lost, unless the task says so
+    lost = cut.get(CUT, [0] * len(sources))
+    cut[CUT] = [int(own or parts[source] == 1) for own, source in zip(lost, sources, strict=True)]
     cut[SOURCE] = [long[source] for source in sources]
     cut[FULL_LENGTH] = [encoded[FULL_LENGTH][place] for place in cut[SOURCE]]
     if sources == list(range(len(long))):
@@ -112,26 +120,31 @@ def encode_rows(rows: dict[str, list[Any]], task: Task, context: Context) -> dic
 
 
 def encode_data(
-    splits: Mapping[str, Any], task: Task, context: Context, num_proc: int | None = None, cache_dir: Path | None = None
+    splits: Mapping[str, Any],
+    task: Task,
+    context: Context,
+    num_proc: int | None = None,
+    cache_dir: Path | None = None,
+    streamed: bool = False,
 ) -> EncodedData:
     """Tokenise every split, or take it from the cache.
 
     `cache_dir` None is the user's cache. An entry is found by the texts, the tokenizer, the task and the settings that
-    matter. Raises FinetuneError when a row is too long and truncation is off, when a row gives no token, or when the
-    cache cannot be written.
+    matter. `streamed`: train is the beginning of a stream. Raises FinetuneError when a row is too long and truncation
+    is off, when a row gives no token, or when the cache cannot be written.
     """
     import numpy
 
     folder = (cache_dir or cache_directory()) / "tokens"
-    encoder = _Encoder(task, context)
-    base = _identity(task, context)
     encoded: dict[str, Any] = {}
     sources: dict[str, Any] = {}
     notes, hits = [], []
     for name, split in splits.items():
+        own_context = replace(context, writes=False, single=streamed) if name == "train" else context
+        encoder = _Encoder(task, own_context)
         source = table_of(split)
         inputs = _inputs(source, task)
-        digest = hashlib.sha256(base.encode())
+        digest = hashlib.sha256(_identity(task, own_context).encode())
         add_columns(digest, digest_table(inputs))
         table, note = find_entry(folder, digest.hexdigest())
         hits.append(table is not None)
@@ -143,9 +156,11 @@ def encode_data(
         own = hashlib.sha256(f"{digest.hexdigest()} {split._fingerprint}".encode()).hexdigest()
         encoded[name], sources[name] = _checked(name, table, source, encoder, own)
         if name == "train":
-            lengths = as_array(table.column(FULL_LENGTH), numpy.int32)
+            lengths, cut = (as_array(table.column(column), numpy.int32) for column in (FULL_LENGTH, CUT))
+            divided = numpy.zeros(1, bool)
             if sources[name] is not None:  # of each row once
-                lengths = lengths[numpy.unique(sources[name], return_index=True)[1]]
+                _, firsts, parts = numpy.unique(sources[name], return_index=True, return_counts=True)
+                lengths, cut, divided = lengths[firsts], cut[firsts], parts > 1
     p50, p95 = _percentiles(lengths)
     return EncodedData(
         splits=encoded,
@@ -153,7 +168,8 @@ def encode_data(
         length_p50=p50,
         length_p95=p95,
         length_max=int(lengths.max()),
-        truncated_fraction=0.0 if context.max_length is None else float((lengths > context.max_length).mean()),
+        truncated_fraction=float(cut.mean()),
+        divided_fraction=float(divided.mean()),
         cache_hit=all(hits),
         notes=tuple(notes),
     )
@@ -176,7 +192,8 @@ def _identity(task: Task, context: Context) -> str:
     labels = [context.labels.problem_type, *context.labels.names] if task.encodes_target else []
     return json.dumps(
         [FORMAT_VERSION, task.name, tokenizer_hash(context.tokenizer), context.max_length, context.truncation,
-         context.doc_stride, context.kind, dict(sorted(context.settings.items())), labels]
+         context.doc_stride, context.kind, dict(sorted(context.settings.items())), labels, context.single,
+         context.writes]
     )  # fmt: skip
 
 
@@ -246,8 +263,8 @@ def _to_batch(encoded: dict[str, list[Any]]) -> pyarrow.RecordBatch:
     import pyarrow
 
     small, ids = pyarrow.list_(pyarrow.int8()), pyarrow.list_(pyarrow.int32())
-    kinds = {"length": pyarrow.int32(), FULL_LENGTH: pyarrow.int32(), SOURCE: pyarrow.int64(), "input_ids": ids}
-    kinds |= {"attention_mask": small, "token_type_ids": small}
+    kinds = {"length": pyarrow.int32(), FULL_LENGTH: pyarrow.int32(), SOURCE: pyarrow.int64(), CUT: pyarrow.int8()}
+    kinds |= {"input_ids": ids, "attention_mask": small, "token_type_ids": small}
     first = next(iter(encoded["input_ids"]), None)
     if first and isinstance(first[0], list):  # a row of several inputs: one more level
         kinds |= {name: pyarrow.list_(kinds[name]) for name in ("input_ids", "attention_mask", "token_type_ids")}
@@ -307,7 +324,7 @@ def _with_labels(
     import datasets
 
     rows = source if sources is None else source.select(["row"]).take(sources)
-    table = table.drop_columns([FULL_LENGTH, SOURCE]).append_column("row", rows.column("row"))
+    table = table.drop_columns([FULL_LENGTH, SOURCE, CUT]).append_column("row", rows.column("row"))
     if "labels" not in table.column_names and task.target in rows.column_names:
         table = table.append_column("labels", rows.column(task.target))
     return datasets.Dataset(table, fingerprint=fingerprint)

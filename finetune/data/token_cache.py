@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 # Raised whenever the same inputs would be stored otherwise.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def cache_directory() -> Path:

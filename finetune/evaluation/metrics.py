@@ -1,4 +1,4 @@
-"""The metrics: evaluate.Metric modules that need no network, and evaluate.load for any other name.
+"""The metrics of labels, and evaluate.load for any other name.
 
 scikit-learn and scipy do the arithmetic. Importing evaluate costs seconds, so it is imported when the first
 score is asked for.
@@ -14,7 +14,6 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.recipe.metric_names import short_metric
-from finetune.tasks import LabelScheme
 
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
@@ -104,13 +103,15 @@ FORMULAS: dict[str, Callable[..., float]] = {
 
 
 @cache
-def load_metric(name: str, problem_type: str) -> Any:
-    """Return the evaluate module for a metric: ours where we have it, else evaluate's by name or path.
+def load_metric(name: str) -> Any:
+    """Return the evaluate module for a metric of answers against references: ours, else evaluate's by name or path.
 
     Raises FinetuneError when evaluate does not find it (it fetches its own from the hub).
     """
     if name in FORMULAS:
-        return _built_in(name, problem_type)
+        from finetune.evaluation.modules import LabelMetric
+
+        return LabelMetric(name, FORMULAS[name])
     import evaluate
 
     try:
@@ -123,49 +124,23 @@ def load_metric(name: str, problem_type: str) -> Any:
         ) from error
 
 
-def _built_in(name: str, problem_type: str) -> Any:
-    import datasets
-    import evaluate
-
-    kind: Any = datasets.Value("float64" if problem_type == REGRESSION else "int64")
-    if problem_type == MULTI_LABEL:
-        kind = datasets.Sequence(kind)
-
-    class BuiltIn(evaluate.Metric):  # type: ignore[misc]
-        """A metric whose formula is ours to call without a network."""
-
-        def _info(self) -> Any:
-            return evaluate.MetricInfo(
-                description=name,
-                citation="",
-                inputs_description="predictions and references",
-                features=datasets.Features({"predictions": kind, "references": kind}),
-            )
-
-        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-            return {name: FORMULAS[name](references, predictions)}
-
-    return BuiltIn(config_name=name, keep_in_memory=True)
-
-
-def compute_metrics(names: Sequence[str], predictions: Any, references: Any, scheme: LabelScheme) -> dict[str, float]:
+def compute_metrics(names: Sequence[str], predictions: Any, references: Any) -> dict[str, float]:
     """Return the value of each metric; a metric that returns several values gives several entries.
 
-    Predictions and references are arrays or lists. Ours are computed where they lie; evaluate would copy every row.
+    Predictions and references are arrays or lists.
     """
     found: dict[str, float] = {}
     for name in names:
+        metric = load_metric(name)
         if name in FORMULAS:
-            found[name] = FORMULAS[name](references, predictions)
+            found |= metric.compute(predictions=predictions, references=references)
             continue
         try:
-            result = load_metric(name, scheme.problem_type).compute(
-                predictions=_listed(predictions), references=_listed(references)
-            )
+            result = metric.compute(predictions=_listed(predictions), references=_listed(references))
         except Exception as error:
             raise FinetuneError(  # a script of somebody else's may raise anything
                 f"evaluation.metrics: {name} failed: {type(error).__name__}: {str(error).splitlines()[0]}",
-                f"Leave it out, or take one of ours: {', '.join(FORMULAS)}.",
+                "Leave it out, or mend it if it is yours.",
             ) from error
         numbers = {key: float(value) for key, value in (result or {}).items() if isinstance(value, Real)}
         short = short_metric(name)

@@ -67,7 +67,7 @@ def _from_labels(evaluation: Evaluation, names: Sequence[str], confidence: float
     answers = evaluation.answers.column("prediction")
     references = label_array(evaluation.rows.column(task.target), labels)
     _require_finite(answers)
-    values = compute_metrics(names, answers, references, labels)
+    values = compute_metrics(names, answers, references)
     return {
         name: (
             value,
@@ -80,40 +80,32 @@ def _from_labels(evaluation: Evaluation, names: Sequence[str], confidence: float
 
 
 def _from_sums(evaluation: Evaluation, names: Sequence[str], confidence: float | None) -> Scored:
-    task, labels = evaluation.task, evaluation.context.labels
-    assert task.measure is not None
-    assert task.formulas is not None
-    formulas = task.formulas(labels)
-    measured = _measured(evaluation)
+    from finetune.evaluation.modules import SumMetric
+
+    task, context = evaluation.task, evaluation.context
+    metric = SumMetric(task, context, names)
+    for row, answer in evaluation.answered():
+        metric.add(prediction=answer, reference=row)
+    measured = metric.measured
     _require_finite(measured)
-    found: dict[str, tuple[float, tuple[float, float] | None]] = {}
-    for name, formula in formulas.items():
-        interval = None if confidence is None else bootstrap(measured, formula, confidence)
-        found[name] = float(formula(measured.sum(axis=0))), interval
-    foreign = [name for name in names if name not in formulas]
+    intervals = {
+        name: None if confidence is None else bootstrap(measured, formula, confidence)
+        for name, formula in metric.formulas.items()
+    }
+    found = {name: (value, intervals[name]) for name, value in metric.compute().items()}
+    foreign = [name for name in names if name not in found]
     if foreign:
-        said = [(answer["prediction"], row[task.target or ""]) for row, answer in evaluation.answered()]
-        predictions, references = ([task.words(value, labels) for value in side] for side in zip(*said, strict=True))
-        values = compute_metrics(foreign, predictions, references, labels)
-        found |= {name: (value, None) for name, value in values.items()}
+        found |= {name: (value, None) for name, value in _foreign(evaluation, foreign).items()}
     return found
 
 
-def _measured(evaluation: Evaluation) -> numpy.ndarray:
-    """Return the task's numbers (units × numbers), added up over the rows that depend on each other."""
-    import numpy
-
-    task, context = evaluation.task, evaluation.context
-    assert task.measure is not None
-    units: dict[Any, int] = {}
-    measured: numpy.ndarray | None = None
-    for place, (row, answer) in enumerate(evaluation.answered()):
-        numbers = task.measure(answer, row, context)
-        if measured is None:
-            measured = numpy.zeros((evaluation.n, len(numbers)))
-        measured[place if task.unit is None else units.setdefault(task.unit(row), len(units))] += numbers
-    assert measured is not None
-    return measured if task.unit is None else measured[: len(units)]
+def _foreign(evaluation: Evaluation, names: Sequence[str]) -> dict[str, float]:
+    """Return the values of metrics that are not the task's own, of answers and references in the user's words."""
+    task, labels = evaluation.task, evaluation.context.labels
+    pairs = [(task.words(answer["prediction"], labels), task.reference_of(row, labels))
+             for row, answer in evaluation.answered()]  # fmt: skip
+    predictions, references = (list(side) for side in zip(*pairs, strict=True))
+    return compute_metrics(names, predictions, references)
 
 
 def _require_finite(numbers: numpy.ndarray) -> None:

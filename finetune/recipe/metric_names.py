@@ -28,7 +28,9 @@ METRIC_NICKNAMES = {
     "mcc": "matthews_correlation",
     "matthews": "matthews_correlation",
     "rouge": "rougeL",
+    "rouge_l": "rougeL",
     "sacrebleu": "bleu",
+    "blue": "bleu",
 }
 # Without an average the hub's modules of these names take two classes only, and fail in the first evaluation.
 AVERAGED = {
@@ -39,36 +41,59 @@ AVERAGED = {
 
 def metric_fault(name: str, recipe: Recipe, task: Task) -> str | None:
     """Return why a metric cannot be used for this recipe, or None; names nobody knows are left to evaluate.load."""
-    allowed = task_metrics(recipe, task)
+    always, kind = task_metrics(recipe, task), recipe.dataset.problem_type
+    allowed = (*always, *task.optional_metrics)
     has_averages = any(form in allowed for forms in AVERAGED.values() for form in forms)
-    if name in allowed or (has_averages and any(name in forms for forms in AVERAGED.values())):
+    if name in always or (has_averages and any(name in forms for forms in AVERAGED.values())):
         return None
     has = f"{task.name} has {join_words(allowed, 'and')}"
     if name in AVERAGED and has_averages:
         forms = AVERAGED[name]
         return f"{name} needs an average: {join_words(forms)}; did you mean {forms[0]}?"
-    if name in task.all_metrics() or name in AVERAGED:
-        return f"{name} is not a metric of {recipe.dataset.problem_type}, which has {join_words(allowed, 'and')}"
-    of_task = METRICS_OF_OTHER_TASKS.get(name)
-    if of_task == task.name and name in COMPUTED_BY_ITSELF:
-        return f"{name} is computed by itself; {has}"
-    if of_task is not None and not _is_same(task, of_task):
-        return f"{name} is a metric of {of_task}; {has}"
-    if near := _near_metric(name, allowed):
+    if name not in allowed and (name in task.all_metrics() or (name in AVERAGED and kind != "auto")):
+        return f"{name} is not a metric of {kind}, which has {join_words(allowed, 'and')}"
+    if METRIC_NICKNAMES.get(name) in allowed:
+        return f"unknown metric {name}; did you mean {METRIC_NICKNAMES[name]}?"
+    if name not in allowed and (fault := _fault_of_other_task(name, task)):
+        return f"{fault}; {has}"
+    if name not in allowed and (near := _near_metric(name, allowed)):
         return f"unknown metric {name}; did you mean {near}?"
+    if not any(column.target for column in task.all_columns):
+        return f"{task.name} gives no answers that {name} could compare with references; {has}"
+    if task.optional_metrics and "text" in recipe.dataset.columns:
+        return f"{name} needs references, which plain texts do not have: map prompt and completion, or messages"
     return None
 
 
-def _is_same(task: Task, name: str) -> bool:
-    """Tell whether a task is that of a name, or one that differs from it in little more than the name."""
-    named = all_tasks().get(name)
-    return named is not None and named.encode is task.encode
+def _fault_of_other_task(name: str, task: Task) -> str | None:
+    """Return why a metric that belongs to a task cannot be asked for in this one; None: it can, or belongs to none."""
+    owner = METRICS_OF_OTHER_TASKS.get(name)
+    if owner == task.name and name in COMPUTED_BY_ITSELF:
+        return f"{name} is computed by itself"
+    if owner is not None and not _writes_alike(task, owner):
+        return f"{name} is a metric of {owner}"
+    if owner is None and name in _built_in_metrics():
+        return f"{name} does not fit {task.name}"
+    return None
+
+
+def _writes_alike(task: Task, owner: str) -> bool:
+    """Tell whether a task is the owner of a metric, or writes texts as the owner does."""
+    return task.name == owner or (task.generates is not None and all_tasks()[owner].generates is not None)
+
+
+def _built_in_metrics() -> set[str]:
+    """Return the names of all metrics of all tasks, which mean nothing else anywhere."""
+    own = {name for task in all_tasks().values() for name in task.all_metrics()}
+    return own | set(AVERAGED).union(*AVERAGED.values())
 
 
 def task_metrics(recipe: Recipe, task: Task) -> tuple[str, ...]:
     """Return the metrics that the task has for the recipe's problem type, or for all while that is auto."""
     problem_type = recipe.dataset.problem_type
-    return task.all_metrics() if problem_type == "auto" else tuple(task.metrics.get(problem_type, ()))
+    if problem_type == "auto":
+        return tuple(name for name in task.all_metrics() if name not in task.optional_metrics)
+    return tuple(task.metrics.get(problem_type, ()))
 
 
 def short_metric(reference: str) -> str:
@@ -92,6 +117,8 @@ def deciding_name(written: str, recipe: Recipe, task: Task) -> str | None:
 def deciding_fault(written: str, recipe: Recipe, task: Task) -> str:
     """Return why a metric_for_best_model that is not scored is refused."""
     names = scored_names(recipe, task)
+    if short_metric(written).removeprefix(TRAINER_PREFIX) in task.optional_metrics:
+        return f"{written} is scored only where evaluation.metrics names it"
     bare = short_metric(written).removeprefix(TRAINER_PREFIX)
     near = next((form for form in AVERAGED.get(bare, ()) if form in names), None) or _near_metric(bare, names)
     said = f"did you mean {near}?" if near else f"this recipe scores {join_words(names, 'and')}"

@@ -265,7 +265,8 @@ class Evaluation(Section):
     metrics: list[Text] | None = Field(
         default=None,
         description=(
-            "Metrics besides the task's own, by name on the hub or as the path of a script; null: the task's own only."
+            "Metrics besides the task's own: of text generation those of what it writes (rougeL, bleu …), of any other "
+            "by name on the hub or as the path of a script; null: the task's own only."
         ),
         examples=[["accuracy", "f1_macro"]],
     )

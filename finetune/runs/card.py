@@ -67,9 +67,11 @@ def _data(run: Run) -> str:
         lines.append(f"Labels: {shown}{more}.")
     if data.get("license"):
         lines.append(f"Licence of the data, by its own card: {markdown_cell(str(data['license']))}.")
-    truncated = as_number(data.get("truncated_fraction"))
+    truncated, divided = (as_number(data.get(name)) for name in ("truncated_fraction", "divided_fraction"))
     if truncated:
         lines.append(f"{100 * truncated:.1f} % of the training rows were longer than the model reads and were cut.")
+    if divided:
+        lines.append(f"{100 * divided:.1f} % were longer than the model reads and were read in parts.")
     return "\n".join(lines)
 
 

@@ -79,7 +79,9 @@ def _lengths(dataset: Mapping[str, Any]) -> str:
     lengths = dataset.get("length_tokens")
     stated = lengths if isinstance(lengths, Mapping) else {}
     median, most, longest = (as_number(stated.get(name)) for name in ("p50", "p95", "max"))
-    limit, truncated = as_number(dataset.get("max_length")), as_number(dataset.get("truncated_fraction"))
+    limit, truncated, divided = (
+        as_number(dataset.get(name)) for name in ("max_length", "truncated_fraction", "divided_fraction")
+    )
     parts = [
         f"median {median:,.0f} tokens" if median is not None else "",
         f"95 % {most:,.0f}" if most is not None else "",
@@ -87,6 +89,7 @@ def _lengths(dataset: Mapping[str, Any]) -> str:
         f"limit {limit:,.0f}" if limit is not None else "",
         # A record without lengths says only that something was cut.
         f"{100 * truncated:.1f} % of the training rows truncated" if truncated or (stated and truncated == 0) else "",
+        f"{100 * divided:.1f} % read in parts" if divided else "",
     ]
     return ", ".join(part for part in parts if part)
 

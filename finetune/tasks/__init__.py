@@ -70,6 +70,7 @@ class Context:
     predicting: rows come without targets, to be answered for a user (`finetune predict`).
     first_position: the position of the first token of a text in a packed row.
     single: a row may be one feature only, as in a stream, whose steps are counted in rows.
+    writes: scores are asked for of what the model writes, in a task where they are optional.
     max_length: the limit in tokens (None: none). settings: the keys of the recipe's `preprocessing` that are the
     task's own. generation: the recipe's section. class_weights (a tensor) and label_smoothing are set in training only.
     """
@@ -81,6 +82,7 @@ class Context:
     truncation: bool = True
     predicting: bool = False
     single: bool = False
+    writes: bool = False
     first_position: int = 0
     doc_stride: int = 128
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -97,13 +99,17 @@ class Task:
     A *row* is one of the user's data, as a dict by role; a *feature* is what the model takes at once. Most tasks make
     one feature of a row; windows of a long text are several.
 
-    metrics: problem type → metric names, the main one first. auto_classes: kind of transformer → transformers' class.
+    metrics: problem type → metric names, the main one first. optional_metrics: names of those that take more work, and
+        so are computed only where `evaluation.metrics` names them.
+    auto_classes: kind of transformer → transformers' class.
     forms: other sets of columns in which the same data may come. settings: keys of `preprocessing` that are its own.
 
     encode(rows, context): columns by role (lists of equal length) → columns of features (input_ids …, lists, unpadded).
-        Without truncation one feature a row. With it there may be several: then `source` says of which of the rows each
-        is. `length` counts tokens where that is not the length of input_ids. If `encodes_target`, the rows have their
-        target (not when predicting) and `labels` is made of it here.
+        Without truncation one feature a row. With it there may be several, which together hold the whole row: then
+        `source` says of which of the rows each is, and `cut` (0 or 1) of which tokens are lost all the same. `length`
+        counts tokens where that is not the length of input_ids, and `longest` those that the limit holds for where it
+        is not that either. If `encodes_target`, the rows have their target (not when predicting) and `labels` is made
+        of it here.
     pads: columns of features that a batch needs beside the model's inputs → what fills them up (None: one number each).
     redraw(features, context): features as they are drawn anew for each batch, before padding (masking). In training
         `draw` seeds each by the run's seed, the step and its place; elsewhere they must come out alike each time.
@@ -118,10 +124,12 @@ class Task:
         one-dimensional arrays or texts. `prediction` is one of them. Never logits: memory stays flat.
     answer(features, row, context): the reduced features of a row put together (None: it has one).
     line(answer, row, context): the answer as JSON, in the user's words. words(target, labels): a target alike.
+    reference(row): what an answer is compared with, where it is a part of an input (None: it is the target).
 
     Scores: without `measure`, `prediction` is a label and is compared with the target (accuracy, F1 …). With it,
     measure(answer, row, context) gives numbers that add up over rows, and formulas(labels) the metrics, each a function
-    of such sums (… × numbers); unit(row) tells which rows depend on each other (None: none do).
+    of such sums (… × numbers); those of optional metrics have their numbers only where they are asked for. unit(row)
+    tells which rows depend on each other (None: none do).
 
     balanced_weights(known, labels): class weights from all training targets (labels as an array, else the column);
         None: the task has no classes to weight.
@@ -141,6 +149,7 @@ class Task:
     reduce: Callable[[Any, Mapping[str, Any], Context], dict[str, Any]]
     line: Callable[[Mapping[str, Any], Mapping[str, Any], Context], dict[str, Any]]
     words: Callable[[Any, LabelScheme], Any]
+    optional_metrics: tuple[str, ...] = ()
     forms: tuple[tuple[Column, ...], ...] = ()
     settings: tuple[str, ...] = ()
     encodes_target: bool = False
@@ -152,6 +161,7 @@ class Task:
     answer: Callable[[list[dict[str, Any]], Mapping[str, Any], Context], dict[str, Any]] | None = None
     measure: Callable[[Mapping[str, Any], Mapping[str, Any], Context], list[float]] | None = None
     formulas: Callable[[LabelScheme], dict[str, Callable[[Any], Any]]] | None = None
+    reference: Callable[[Mapping[str, Any]], Any] | None = None
     unit: Callable[[Mapping[str, Any]], Any] | None = None
     balanced_weights: Callable[[Any, LabelScheme], list[float]] | None = None
     majority: Callable[[Any, Any, LabelScheme], dict[str, Any]] | None = None
@@ -184,9 +194,19 @@ class Task:
         """Return the column that plays a role."""
         return next(column for column in self.columns if column.role == role)
 
+    @property
+    def has_references(self) -> bool:
+        """Tell whether rows of these columns hold what an answer can be compared with."""
+        return self.target is not None or (self.reference is not None and self.columns[0].kind == "messages")
+
+    def reference_of(self, row: Mapping[str, Any], labels: LabelScheme) -> Any:
+        """Return what the answer to a row is compared with, in the user's words."""
+        return self.words(row[self.target] if self.target else self.reference and self.reference(row), labels)
+
     def all_metrics(self) -> tuple[str, ...]:
         """Return every metric of the task once, whatever the problem type."""
-        return tuple(dict.fromkeys(name for names in self.metrics.values() for name in names))
+        every = (name for names in self.metrics.values() for name in names)
+        return tuple(dict.fromkeys((*every, *self.optional_metrics)))
 
 
 def ratio(above: Any, below: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.tasks import Column, Context, LabelScheme, Task
-from finetune.tasks.text_generation import IGNORED, answer, formulas, measure, token_sums
+from finetune.tasks.text_generation import IGNORED, answer, measure, token_formulas, token_sums
 
 MASKED = "masked_lm"
 _MASKED, _REPLACED = 0.8, 0.9  # the shares, added up
@@ -172,5 +172,5 @@ TASK = Task(
     line=line,
     words=words,
     measure=measure,
-    formulas=formulas,
+    formulas=token_formulas,
 )

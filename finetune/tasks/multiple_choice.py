@@ -27,7 +27,7 @@ def _prompt(row: Mapping[str, Any]) -> str:
 def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]:
     """Turn each row into one list of tokens a choice; of what is too long the beginning of context and question is cut.
 
-    `length` is that of the longest choice, with what stands before it.
+    `length` counts the tokens of all choices, each with what stands before it; `longest` those of the longest one.
     """
     if not context.tokenizer.is_fast:
         raise FinetuneError(
@@ -46,7 +46,9 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
         for name, values in flat.items():
             features[name].append(values[start:end])
         start = end
-    features["length"] = [max(map(len, ids), default=0) for ids in features["input_ids"]]
+    lengths = [[len(ids) for ids in choices] for choices in features["input_ids"]]
+    features["length"] = [sum(each) for each in lengths]
+    features["longest"] = [max(each, default=0) for each in lengths]
     if "answer" in rows:
         features["labels"] = rows["answer"]
     return features

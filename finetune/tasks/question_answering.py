@@ -37,7 +37,8 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
     questions, strides = rows["question"], [0] * len(rows["question"])
     if limit is not None:
         questions, strides = _fitting(questions, limit, context)
-    features: dict[str, list[Any]] = {"starts": [], "ends": [], "source": []}
+    shortened = [int(kept != whole) for kept, whole in zip(questions, rows["question"], strict=True)]
+    features: dict[str, list[Any]] = {"starts": [], "ends": [], "source": [], "cut": []}
     for stride in sorted(set(strides)):
         places = [place for place, own in enumerate(strides) if own == stride]
         encoded = tokenizer(
@@ -64,6 +65,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
             features["starts"].append(starts)
             features["ends"].append(ends)
             features["source"].append(places[source])
+            features["cut"].append(shortened[places[source]])
             if "answers" in row:
                 features.setdefault("labels", []).append(_labels(starts, ends, slot, row["answers"]))
     return features

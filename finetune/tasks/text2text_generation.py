@@ -16,11 +16,12 @@ from finetune.tasks import Column, Context, LabelScheme, Task, ratio
 TEXT = "text"
 IGNORED = -100
 _ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-# Where the numbers of `measure` stand.
-_ROWS, _EXACT, _NLL, _TOKENS = range(4)
-_ROUGES = slice(4, 8)
-_LENGTHS, _MATCHES, _TOTALS = slice(8, 10), slice(10, 14), slice(14, 18)
-_CHRF = slice(18, 36)
+# Where the numbers of `text_numbers` stand, and after them those of `measure`.
+_ROWS, _EXACT = range(2)
+_ROUGES = slice(2, 6)
+_LENGTHS, _MATCHES, _TOTALS = slice(6, 8), slice(8, 12), slice(12, 16)
+_CHRF = slice(16, 34)
+_NLL, _TOKENS = 34, 35
 
 
 def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]:
@@ -40,10 +41,15 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
     longest = settings.get("max_target_length")
     if longest is not None:
         cut = {"truncation": True, "max_length": min(longest, limit or longest)}
-    labels = tokenizer(text_target=[references(row)[0] for row in rows["target"]], **cut)["input_ids"]
+    targets = [references(row)[0] for row in rows["target"]]
+    labels = tokenizer(text_target=targets, **cut)["input_ids"]
     lengths = [max(len(ids), len(target)) for ids, target in zip(features["input_ids"], labels, strict=True)]
     read = [[_start(target, context.config), *target[:-1]] for target in labels]
-    return {**features, "labels": labels, "decoder_input_ids": read, "length": lengths}
+    features |= {"labels": labels, "decoder_input_ids": read, "length": lengths}
+    if longest is not None:
+        whole = tokenizer(text_target=targets)["input_ids"]
+        features["cut"] = [int(len(ids) < len(all_ids)) for ids, all_ids in zip(labels, whole, strict=True)]
+    return features
 
 
 def references(target: list[str]) -> list[str]:
@@ -165,27 +171,26 @@ def _scorers() -> tuple[Any, Any, Any]:
 
 
 def text_numbers(text: str, true: list[str]) -> list[float]:
-    """Return what ROUGE, BLEU and chrF are made of for a text and its references, in the order of _ROUGES to _CHRF."""
+    """Return 1, whether a text is one of its references, and what ROUGE, BLEU and chrF are made of."""
     rouge, bleu, chrf = _scorers()
     overlaps = rouge.score_multi(true, text)
     counts = bleu.sentence_score(text, true)
     # The same numbers that corpus_score adds up; sentence_score of chrF does not give them.
     [characters] = chrf._extract_corpus_statistics([text], [[reference] for reference in true])
+    exact = text.strip() in {reference.strip() for reference in true}
     return [
-        *(overlaps[name].fmeasure for name in _ROUGE), counts.sys_len, counts.ref_len, *counts.counts, *counts.totals,
-        *characters,
+        1.0, float(exact), *(overlaps[name].fmeasure for name in _ROUGE), counts.sys_len, counts.ref_len,
+        *counts.counts, *counts.totals, *characters,
     ]  # fmt: skip
 
 
 def measure(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) -> list[float]:
-    """Return 1, whether the text is one of the references, summed loss, tokens, and what `text_numbers` counts."""
-    text, true = answer["prediction"], references(row["target"])
-    exact = text.strip() in {reference.strip() for reference in true}
-    return [1.0, float(exact), answer["nll"], answer["tokens"], *text_numbers(text, true)]
+    """Return what `text_numbers` counts, then the summed loss and the tokens of the reference."""
+    return [*text_numbers(answer["prediction"], references(row["target"])), answer["nll"], answer["tokens"]]
 
 
-def formulas(labels: LabelScheme) -> dict[str, Any]:
-    """Return the metrics as functions of the sums of `measure` (… × numbers).
+def text_formulas() -> dict[str, Any]:
+    """Return the metrics of texts beside references as functions of the sums of `text_numbers` (… × numbers).
 
     ROUGE is the mean F1 of the rows (0 to 1), BLEU and chrF are those of the corpus (0 to 100).
     """
@@ -194,11 +199,12 @@ def formulas(labels: LabelScheme) -> dict[str, Any]:
     def mean(place: int) -> Any:
         return lambda sums: ratio(sums[..., place], sums[..., _ROWS])
 
-    return {name: mean(place) for name, place in means.items()} | {
-        "bleu": corpus_bleu,
-        "chrf": corpus_chrf,
-        "perplexity": perplexity,
-    }
+    return {name: mean(place) for name, place in means.items()} | {"bleu": corpus_bleu, "chrf": corpus_chrf}
+
+
+def formulas(labels: LabelScheme) -> dict[str, Any]:
+    """Return the metrics as functions of the sums of `measure` (… × numbers)."""
+    return {**text_formulas(), "perplexity": perplexity}
 
 
 def perplexity(sums: Any) -> Any:
@@ -237,7 +243,8 @@ def corpus_chrf(sums: Any) -> Any:
     return 100 * ratio(5 * precision * recall, 4 * precision + recall)
 
 
-_METRICS = ("rougeL", "rouge1", "rouge2", "rougeLsum", "bleu", "chrf", "exact_match", "perplexity")
+TEXT_METRICS = ("rougeL", "rouge1", "rouge2", "rougeLsum", "bleu", "chrf", "exact_match")
+_METRICS = (*TEXT_METRICS, "perplexity")
 
 
 def _columns(sources: tuple[str, ...], targets: tuple[str, ...]) -> tuple[Column, ...]:

@@ -7,13 +7,18 @@ end-of-text token, a real one still counts.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.tasks import Column, Context, LabelScheme, Task, ratio
+from finetune.tasks.text2text_generation import TEXT_METRICS, text_formulas, text_numbers
 
 CAUSAL = "causal_lm"
 IGNORED = -100
+NO_TOKEN = -1
+_TOKEN_NUMBERS = 3  # how many `measure` gives before those of the text
 _NEW_TOKENS = 128
 _INPUTS = ("input_ids", "attention_mask", "position_ids")
 # Chat templates may mark what the assistant says.
@@ -25,7 +30,8 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
 
     A text counts whole: what is longer than the limit goes on in further features, each of which begins with the last
     token of the one before, so that every token is predicted once. Of the others the answers count; where they are too
-    long, the beginning of the prompt is left out. To predict, there is the prompt alone.
+    long, the beginning of the prompt is left out. To predict, there is the prompt alone; `asked` is the same, where
+    the model's own answer is scored too.
     """
     limit = context.max_length if context.truncation else None
     if limit is not None and limit < 2:
@@ -42,7 +48,16 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
             features["source"].append(source)
     if context.predicting:
         del features["labels"]
+    elif context.writes:
+        features["asked"] = encode(_prompts_of(rows), replace(context, predicting=True))["input_ids"]
     return features
+
+
+def _prompts_of(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return rows as they are to predict, without the answers that are scored."""
+    if "messages" in rows:
+        return {"messages": [messages[: _last_answer(messages)] for messages in rows["messages"]]}
+    return {"prompt": rows["prompt"]}
 
 
 def _examples(rows: Mapping[str, list[Any]], context: Context) -> list[tuple[list[int], list[bool]]]:
@@ -104,7 +119,7 @@ def _conversation(messages: list[dict[str, str]], context: Context) -> tuple[lis
             "dataset.columns: {prompt: …, completion: …}",
         )
     if context.predicting:
-        while messages and messages[-1]["role"] == "assistant":  # what is to be said
+        while len(messages) > 1 and messages[-1]["role"] == "assistant":  # what is to be said
             messages = messages[:-1]
         ids = tokenizer(_rendered(messages, tokenizer, asks=True), add_special_tokens=False)["input_ids"]
         return ids, [False] * len(ids)
@@ -162,6 +177,8 @@ def loss(outputs: Any, batch: Mapping[str, Any], context: Context) -> Any:
     """Return the cross-entropy summed over the counted tokens."""
     from torch.nn import functional
 
+    if hasattr(outputs, "sums"):
+        return outputs.sums["loss"].sum()
     return functional.cross_entropy(
         outputs.logits.flatten(0, 1).float(),
         _next_labels(batch["labels"]).flatten(),
@@ -177,12 +194,33 @@ def loss_weight(batch: Mapping[str, Any], context: Context) -> Any:
 
 
 def ask(model: Any, batch: Mapping[str, Any], context: Context) -> Any:
-    """Return the model's outputs; to predict, the texts it generates after the prompts."""
-    if not context.predicting:
-        return model(**{name: batch[name] for name in _INPUTS if name in batch})
+    """Return the model's outputs; to predict, the texts it generates after the prompts.
+
+    Where what it writes is scored: those texts, and where there are labels their sums by row. The logits are gone
+    before generation begins.
+    """
+    if context.predicting:
+        return _written(model, batch["input_ids"], batch["attention_mask"], context)
+    if "asked" in batch and "labels" not in batch:
+        return _written(model, *_prompts(batch), context)
+    outputs = model(**{name: batch[name] for name in _INPUTS if name in batch})
+    if "asked" not in batch:
+        return outputs
+    sums = token_sums(outputs.logits, _next_labels(batch["labels"]))
+    del outputs
+    return SimpleNamespace(sums=sums, texts=_written(model, *_prompts(batch), context))
+
+
+def _prompts(batch: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the prompts of a batch and their mask; any token may stand where there is padding."""
+    mask = batch["asked"] != NO_TOKEN
+    return batch["asked"].clamp(min=0), mask.long()
+
+
+def _written(model: Any, ids: Any, mask: Any, context: Context) -> list[str]:
     from finetune.models.generation import bare_model, generate_texts, padded_left
 
-    ids, mask = padded_left(batch["input_ids"], batch["attention_mask"])
+    ids, mask = padded_left(ids, mask)
     if context.max_length is not None:  # what comes after the prompt needs room too
         wanted = bare_model(model).generation_config.max_new_tokens or context.max_length // 2
         room = max(1, context.max_length - wanted)
@@ -198,10 +236,12 @@ def generates(context: Context) -> dict[str, Any]:
 def reduce(outputs: Any, batch: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Return for each feature the counted tokens, how many were the likeliest one, and their summed loss.
 
-    To predict, the generated text.
+    To predict, the generated text; where what is written is scored, both.
     """
-    if context.predicting:
+    if isinstance(outputs, list):
         return {"prediction": outputs}
+    if hasattr(outputs, "sums"):
+        return {**outputs.sums, "prediction": outputs.texts}
     return token_sums(outputs.logits, _next_labels(batch["labels"]))
 
 
@@ -223,19 +263,23 @@ def token_sums(logits: Any, labels: Any) -> dict[str, Any]:
 
 
 def answer(features: list[dict[str, Any]], row: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Return the sums over the blocks of a text."""
-    if context.predicting:
+    """Return the sums over the blocks of a text, or the one answer to a prompt."""
+    if len(features) == 1:
         return features[0]
     return {name: sum(feature[name] for feature in features) for name in ("tokens", "correct", "loss")}
 
 
 def measure(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) -> list[float]:
-    """Return the counted tokens, how many were the likeliest one, and their summed loss."""
-    return [answer["tokens"], answer["correct"], answer["loss"]]
+    """Return the counted tokens, how many were the likeliest one, and their summed loss; then `text_numbers`."""
+    numbers = [answer["tokens"], answer["correct"], answer["loss"]]
+    if not context.writes:
+        return numbers
+    counted = text_numbers(answer["prediction"], [reference(row)])
+    return [*numbers, *(counted if reference(row) else [0.0] * len(counted))]
 
 
-def formulas(labels: LabelScheme) -> dict[str, Any]:
-    """Return the metrics as functions of the sums of `measure` (… × numbers)."""
+def token_formulas(labels: LabelScheme) -> dict[str, Any]:
+    """Return the metrics of tokens as functions of the sums of `measure` (… × numbers)."""
 
     def perplexity(sums: Any) -> Any:
         import numpy
@@ -246,9 +290,32 @@ def formulas(labels: LabelScheme) -> dict[str, Any]:
     return {"perplexity": perplexity, "accuracy": lambda sums: ratio(sums[..., 1], sums[..., 0])}
 
 
+def formulas(labels: LabelScheme) -> dict[str, Any]:
+    """Return the metrics of tokens, and of texts, as functions of the sums of `measure` (… × numbers)."""
+
+    def of_texts(formula: Any) -> Any:
+        return lambda sums: formula(sums[..., _TOKEN_NUMBERS:])
+
+    return token_formulas(labels) | {name: of_texts(formula) for name, formula in text_formulas().items()}
+
+
 def words(target: Any, labels: LabelScheme) -> Any:
     """Return the completion."""
     return target
+
+
+def reference(row: Mapping[str, Any]) -> str:
+    """Return what should have been written: the completion, or the last answer of a conversation ("": it has none)."""
+    if "messages" not in row:
+        return str(row["completion"])
+    place = _last_answer(row["messages"])
+    return "" if place is None else str(row["messages"][place]["content"])
+
+
+def _last_answer(messages: list[dict[str, str]]) -> int | None:
+    """Return the place of the answer that what the model writes is compared with: right after the last question."""
+    said = [message["role"] == "assistant" for message in messages]
+    return next((place for place in range(len(said) - 1, 0, -1) if said[place] and not said[place - 1]), None)
 
 
 def line(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -256,7 +323,8 @@ def line(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) ->
     if context.predicting:
         return {"prediction": answer["prediction"]}
     tokens = int(answer["tokens"])
-    return {"tokens": tokens, "loss": answer["loss"] / tokens if tokens else None}
+    scored = {"tokens": tokens, "loss": answer["loss"] / tokens if tokens else None}
+    return {"prediction": answer["prediction"], **scored, "reference": reference(row)} if context.writes else scored
 
 
 TASK = Task(
@@ -273,10 +341,11 @@ TASK = Task(
     settings=("packing",),
     problem_types=(CAUSAL,),
     metrics={CAUSAL: ("perplexity", "accuracy")},
+    optional_metrics=TEXT_METRICS,
     auto_classes={"decoder-only": "AutoModelForCausalLM"},
     encode=encode,
     encodes_target=True,
-    pads={"labels": IGNORED},
+    pads={"labels": IGNORED, "asked": NO_TOKEN},
     loss=loss,
     loss_weight=loss_weight,
     ask=ask,
@@ -285,6 +354,7 @@ TASK = Task(
     answer=answer,
     line=line,
     words=words,
+    reference=reference,
     measure=measure,
     formulas=formulas,
 )

@@ -7,6 +7,7 @@ characters of a word at its first sub-word, and -1 elsewhere.
 
 from bisect import bisect_right
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from finetune.errors import FinetuneError
@@ -265,22 +266,30 @@ def formulas(labels: LabelScheme) -> dict[str, Any]:
     if labels.problem_type == TAGS:
         return {"accuracy": accuracy}
 
-    def over(above: int, below: tuple[int, ...], factor: float = 1.0) -> Any:
-        def score(sums: Any) -> Any:
-            each = sums[..., 2:].reshape(*sums.shape[:-1], -1, 3).sum(axis=-2)
-            return ratio(factor * each[..., above], sum(each[..., place] for place in below))
+    def counts(sums: Any, kind: int | None) -> tuple[Any, Any, Any]:
+        each = sums[..., 2:].reshape(*sums.shape[:-1], -1, 3)
+        chosen = each.sum(axis=-2) if kind is None else each[..., kind, :]
+        return chosen[..., 0], chosen[..., 1], chosen[..., 2]
 
-        return score
+    def f1(sums: Any, kind: int | None = None) -> Any:
+        hits, said, true = counts(sums, kind)
+        return ratio(2 * hits, said + true)
 
-    def of_type(place: int) -> Any:
-        def score(sums: Any) -> Any:
-            hits, guessed, true = (sums[..., 2 + 3 * place + part] for part in range(3))
-            return ratio(2 * hits, guessed + true)
+    def precision(sums: Any, kind: int | None = None) -> Any:
+        hits, said, _ = counts(sums, kind)
+        return ratio(hits, said)
 
-        return score
+    def recall(sums: Any, kind: int | None = None) -> Any:
+        hits, _, true = counts(sums, kind)
+        return ratio(hits, true)
 
-    overall = {"f1": over(0, (1, 2), 2.0), "precision": over(0, (1,)), "recall": over(0, (2,)), "accuracy": accuracy}
-    return overall | {f"f1_{kind}": of_type(place) for place, kind in enumerate(entity_types(labels))}
+    scores = {"f1": f1, "precision": precision, "recall": recall}
+    by_type = {
+        f"{name}_{kind}": partial(score, kind=place)
+        for place, kind in enumerate(entity_types(labels))
+        for name, score in scores.items()
+    }
+    return {**scores, "accuracy": accuracy, **by_type}
 
 
 def words(target: Any, labels: LabelScheme) -> Any:

@@ -74,9 +74,10 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
 def say_what_was_found(prepared: Prepared) -> None:
     """Tell before the first step how long the texts are, what is cut, how many steps there are, and every note."""
     encoded = prepared.encoded
+    divided = f", {100 * encoded.divided_fraction:.1f} % read in parts" if encoded.divided_fraction else ""
     say(
         f"training rows: median {encoded.length_p50}, 95 % {encoded.length_p95}, longest {encoded.length_max} tokens; "
-        f"{100 * encoded.truncated_fraction:.1f} % cut at {prepared.max_length}"
+        f"{100 * encoded.truncated_fraction:.1f} % cut at {prepared.max_length}{divided}"
     )
     say(f"steps: {prepared.plan.total_steps:,} of {plural(prepared.plan.global_batch_size, 'row')}")
     for note in prepared.notes:

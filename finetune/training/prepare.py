@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,15 +165,17 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
         max_length = checkpoint.max_length(recipe.preprocessing.max_length)
     with phase("preprocess"), ranks.local_main_first():
         data = load_data(recipe, task, rows_needed(recipe.training), with_test)
-        metric_names, best_metric = choose_metrics(recipe, task, data.labels)
+        metric_names, best_metric = choose_metrics(recipe, data.task, data.labels)
         context = task_context(
             checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,
             recipe.preprocessing.model_dump(), recipe.generation or {},
         )  # fmt: skip
+        context = replace(context, writes=asks_for_texts(data.task, data.labels, metric_names))
         generation = _generation(recipe, task, checkpoint, context)
         encoded = encode_data(
-            splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory()
-        )
+            splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory(),
+            streamed=data.stream is not None,
+        )  # fmt: skip
         if recipe.preprocessing.packing:
             encoded = pack_train(encoded, max_length)
     return Inputs(
@@ -293,7 +295,7 @@ def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tup
     """
     own = task.metrics[labels.problem_type]
     extra = tuple(name for name in recipe.evaluation.metrics or () if name not in own)
-    unfit = [name for name in extra if name in task.all_metrics()]
+    unfit = [name for name in extra if name in task.all_metrics() and name not in task.optional_metrics]
     best = short_metric(recipe.training.metric_for_best_model or own[0])
     if unfit or best not in (*own, *map(short_metric, extra), "loss"):
         key = "evaluation.metrics" if unfit else "training.metric_for_best_model"
@@ -306,9 +308,22 @@ def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tup
             f"emissions.max_g_per_point: {without_bounds(best)}",
             f"Choose the best model by another one ({', '.join(own)}), or leave it out.",
         )
+    if extra and not task.has_references:
+        raise FinetuneError(
+            f"evaluation.metrics: {extra[0]} compares what the model writes with a reference, which "
+            f"{task.columns[0].kind} alone does not hold",
+            f"Leave it out (there are {', '.join(own)}), or give the data as prompt and completion: "
+            "dataset.columns: {prompt: …, completion: …}",
+        )
     for name in extra:
-        load_metric(name, labels.problem_type)
+        if name not in task.optional_metrics:
+            load_metric(name)
     return (*own, *extra), best
+
+
+def asks_for_texts(task: Task, labels: LabelScheme, names: Sequence[str]) -> bool:
+    """Tell whether scores are asked for that need the model to write, in a task that otherwise does without."""
+    return bool(task.optional_metrics) and any(name not in task.metrics[labels.problem_type] for name in names)
 
 
 def better(prepared: Prepared) -> bool:

@@ -39,7 +39,7 @@ def model_section(prepared: Prepared) -> dict[str, Any]:
 
 
 def dataset_section(prepared: Prepared) -> dict[str, Any]:
-    """Return the `dataset` section; truncated_fraction and lengths in tokens are of the training rows."""
+    """Return the `dataset` section; fractions and lengths in tokens are of the training rows."""
     data, encoded, labels = prepared.data, prepared.encoded, prepared.labels
     return {
         "path": prepared.recipe.dataset.path,
@@ -50,6 +50,7 @@ def dataset_section(prepared: Prepared) -> dict[str, Any]:
         "rows": {split: len(rows) for split, rows in data.splits.items()},
         "dropped_rows": data.dropped,
         "truncated_fraction": encoded.truncated_fraction,
+        "divided_fraction": encoded.divided_fraction,
         "length_tokens": {"p50": encoded.length_p50, "p95": encoded.length_p95, "max": encoded.length_max},
         "max_length": prepared.max_length,
         "label_names": list(labels.names),

@@ -99,6 +99,48 @@ def test_load_reads_the_deciding_metric_as_the_trainer_writes_it_with_a_note(wri
     assert loaded.notes == (f"training.metric_for_best_model: {written} is read as {name}",)
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "words"),
+    [
+        ("token-classification", "bleu", "bleu is a metric of text2text-generation; token-classification has f1,"),
+        ("token-classification", "exact_match", "exact_match does not fit token-classification; token-classif"),
+        ("token-classification", "precison", "unknown metric precison; did you mean precision?"),
+        ("question-answering", "accuracy", "accuracy does not fit question-answering; question-answering has f1,"),
+        ("question-answering", "exact-match", "unknown metric exact-match; did you mean exact_match?"),
+        ("question-answering", "squad", "squad is computed by itself; question-answering has f1"),
+        ("multiple-choice", "f1_macro", "f1_macro does not fit multiple-choice; multiple-choice has accuracy"),
+        ("multiple-choice", "acc", "unknown metric acc; did you mean accuracy?"),
+        ("fill-mask", "perplexty", "unknown metric perplexty; did you mean perplexity?"),
+        ("fill-mask", "meteor", "meteor is a metric of text2text-generation; fill-mask has perplexity and accuracy"),
+        ("fill-mask", "./mine.py", "mine.py could compare with references; fill-mask has perplexity and accuracy"),
+        ("text-generation", "f1", "f1 does not fit text-generation; text-generation has perplexity, accuracy, rougeL"),
+        ("text-generation", "sacrebleu", "unknown metric sacrebleu; did you mean bleu?"),
+        ("summarization", "accuracy", "accuracy does not fit summarization; summarization has rougeL"),
+        ("translation", "blue", "unknown metric blue; did you mean bleu?"),
+    ],
+)
+def test_load_refuses_a_metric_that_does_not_fit_the_task(write, folder, task, metric, words):
+    (folder / "mine.py").write_text("")
+    write(f"evaluation: {{metrics: [{metric}]}}\n")
+    (message,) = problems_of("recipe.yaml", [f"task={task}"])
+    assert message.startswith("recipe.yaml:")
+    assert ": evaluation.metrics: " in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("token-classification", "./mine.py"), ("question-answering", "./mine.py"), ("multiple-choice", "./mine.py"),
+        ("text-generation", "chrf"), ("text-generation", "bertscore"), ("translation", "meteor"),
+    ],
+)  # fmt: skip
+def test_load_leaves_metrics_of_answers_to_the_tasks_that_give_some(write, folder, task, metric):
+    (folder / "mine.py").write_text("")
+    write(f"evaluation: {{metrics: [{metric}]}}\n")
+    assert len(load_recipe("recipe.yaml", [f"task={task}"]).recipe.evaluation.metrics) == 1
+
+
 def test_load_leaves_the_averages_of_a_metric_to_choose(write):
     write("evaluation: {metrics: [precision_weighted, recall_micro]}\n")
     assert load_recipe("recipe.yaml").recipe.evaluation.metrics == ["precision_weighted", "recall_micro"]

@@ -197,6 +197,16 @@ def test_every_family_takes_a_step_and_comes_back(family, packing, toy_recipe, p
         ("gpt2", {}, "gpt2 model is decoder-only, and fill-mask is for encoder-only"),
         ("bert", {"preprocessing": {"mlm_probability": 1.5}}, "preprocessing.mlm_probability"),
         ("bert", {"task": "text-classification", "preprocessing": {"whole_word_mask": True}}, "has no use for it"),
+        (
+            "bert",
+            {"evaluation": {"metrics": ["rouge"]}},
+            "rouge is a metric of text2text-generation; fill-mask has perplexity and accuracy",
+        ),
+        (
+            "bert",
+            {"evaluation": {"metrics": ["owner/own_metric"]}},
+            "gives no answers that owner/own_metric could compare with references; fill-mask has perplexity and",
+        ),
     ],
 )
 def test_wrong_recipes_are_one_clear_error(family, changes, words, toy_recipe, plain_data, capsys):

@@ -44,7 +44,8 @@ def test_each_choice_is_a_pair_with_context_and_question(checkpoints):
         "[CLS] her answer what was lovely [SEP] a rotten day [SEP]",
     ]
     assert list(map(len, decoded)) == [2, 3]
-    assert features["length"] == [len(features["input_ids"][0][1]), len(features["input_ids"][1][0])]
+    assert features["longest"] == [len(features["input_ids"][0][1]), len(features["input_ids"][1][0])]
+    assert features["length"] == [sum(map(len, choices)) for choices in features["input_ids"]]
 
 
 def test_what_is_too_long_loses_the_beginning_of_its_prompt(checkpoints):

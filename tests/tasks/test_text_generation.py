@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy
@@ -13,7 +14,7 @@ from finetune.cli.app import main
 from finetune.data.batching import collate
 from finetune.errors import FinetuneError
 from finetune.tasks import Context, LabelScheme
-from finetune.tasks.text_generation import TASK, formulas
+from finetune.tasks.text_generation import TASK, formulas, measure, reference
 from tests import tiny
 
 SCHEME = LabelScheme("causal_lm")
@@ -196,6 +197,44 @@ def test_generation_in_a_batch_equals_one_by_one(family, checkpoints):
     assert said(prompts) == [said([prompt])[0] for prompt in prompts] == [reference(prompt) for prompt in prompts]
 
 
+def test_what_is_written_for_scores_is_what_predict_writes(checkpoints):
+    context = context_of(checkpoints("gpt2"), max_length=24, writes=True)
+    model = AutoModelForCausalLM.from_pretrained(checkpoints("gpt2")).eval()
+    model.generation_config.update(max_new_tokens=6, pad_token_id=context.tokenizer.pad_token_id)
+    prompts = ["lovely", "what a charming day " * 5, "her answer sounded"]
+    encoded = TASK.encode({"prompt": prompts, "completion": [" bright"] * 3}, context)
+    batch = collate(encoded, context.tokenizer, 24, "cpu", TASK.pads)
+    with torch.no_grad():
+        outputs = TASK.ask(model, batch, context)
+        plain = TASK.ask(model, {name: batch[name] for name in batch if name != "asked"}, context)
+        unlabelled = TASK.ask(model, {name: batch[name] for name in batch if name != "labels"}, context)
+    assert not hasattr(outputs, "logits")
+    kept, sums = TASK.reduce(outputs, batch, context), TASK.reduce(plain, batch, context)
+    assert all((kept[name] == sums[name]).all() for name in sums)
+    assert float(TASK.loss(outputs, batch, context)) == pytest.approx(float(TASK.loss(plain, batch, context)))
+    asking = replace(context, predicting=True, writes=False)
+    asked = collate(TASK.encode({"prompt": prompts}, asking), context.tokenizer, 24, "cpu", TASK.pads)
+    said = TASK.reduce(TASK.ask(model, asked, asking), asked, asking)["prediction"]
+    assert kept["prediction"] == TASK.reduce(unlabelled, batch, context)["prediction"] == said
+
+
+def test_of_a_conversation_the_last_answer_is_asked_for_and_compared(checkpoints):
+    context = context_of(checkpoints("gpt2"), max_length=None, writes=True)
+    context.tokenizer.chat_template = TEMPLATE
+    open_end = [*TALK, {"role": "user", "content": "what"}]
+    encoded = TASK.encode({"messages": [TALK, open_end, TALK[:1]]}, context)
+    asked = [context.tokenizer.decode(ids) for ids in encoded["asked"]]
+    assert (
+        asked[0]
+        == asked[1]
+        == context.tokenizer.apply_chat_template(TALK[:3], tokenize=False, add_generation_prompt=True)
+    )
+    assert [reference({"messages": talk}) for talk in (TALK, open_end, TALK[:1])] == ["charming", "charming", ""]
+    answers = {"prediction": "charming", "tokens": 1.0, "correct": 1.0, "loss": 0.5}
+    sums = numpy.sum([measure(answers, {"messages": talk}, context) for talk in (TALK, TALK[:1])], axis=0)
+    assert formulas(SCHEME)["exact_match"](sums) == 1.0  # a conversation without an answer is not counted
+
+
 @pytest.fixture
 def asked_data(tmp_path):
     """Return a folder of the toy rows as prompts, completed by their label."""
@@ -217,12 +256,15 @@ def test_a_tiny_model_learns_to_answer_rows_it_has_not_seen(toy_recipe, asked_da
     training = {"num_train_epochs": 60, "learning_rate": 2e-3, "eval_strategy": "no"}
     recipe = toy_recipe(
         "gpt2", task="text-generation", dataset={"path": str(asked_data)}, training=training,
-        generation={"max_new_tokens": 8, "do_sample": False},
+        generation={"max_new_tokens": 8, "do_sample": False}, evaluation={"metrics": ["exact_match", "rougeL", "bleu"]},
     )  # fmt: skip
     assert main(["run", str(recipe)]) == 0
     directory, record = run_of(tmp_path)
     scores = record["metrics"]["test"]
-    assert scores["accuracy"]["value"] == 1.0
+    assert list(scores) == ["perplexity", "accuracy", "rougeL", "exact_match", "bleu"]
+    assert scores["accuracy"]["value"] == scores["exact_match"]["value"] == scores["rougeL"]["value"] == 1.0
+    assert record["baselines"]["untrained"]["exact_match"]["value"] == 0.0
+    assert record["main_metric"]["name"] == "perplexity"
     assert 1.0 < scores["perplexity"]["value"] < 1.1 < record["baselines"]["untrained"]["perplexity"]["value"]
     assert scores["perplexity"]["low"] <= scores["perplexity"]["value"] <= scores["perplexity"]["high"]
     capsys.readouterr()
@@ -231,6 +273,8 @@ def test_a_tiny_model_learns_to_answer_rows_it_has_not_seen(toy_recipe, asked_da
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     rows = [json.loads(line) for line in test.read_text().splitlines()]
     assert [line["prediction"] for line in said] == [row["completion"] for row in rows]
+    scored = [json.loads(line) for line in (directory / "predictions-test.jsonl").read_text().splitlines()]
+    assert [(line["prediction"], line["reference"]) for line in scored] == [(row["completion"],) * 2 for row in rows]
     generator = pipeline("text-generation", model=str(directory / "model"))
     options = {"max_new_tokens": 8, "do_sample": False, "return_full_text": False}
     assert [line["prediction"] for line in said[:4]] == [
@@ -271,9 +315,11 @@ def test_messages_are_read_trained_on_and_answered(toy_recipe, checkpoints, tmp_
     recipe = toy_recipe(
         task="text-generation", model={"name_or_path": str(folder)}, dataset={"path": str(data)},
         training={"num_train_epochs": 30, "eval_strategy": "no"}, generation={"max_new_tokens": 6, "do_sample": False},
+        evaluation={"metrics": ["exact_match"]},
     )  # fmt: skip
     assert main(["run", str(recipe)]) == 0
-    directory, _ = run_of(tmp_path)
+    directory, record = run_of(tmp_path)
+    assert record["metrics"]["validation"]["exact_match"]["value"] == 1.0
     capsys.readouterr()
     assert main(["predict", str(directory), str(data / "validation.jsonl")]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[0])
@@ -304,6 +350,18 @@ def test_streamed_texts_train_as_loaded_ones(toy_recipe, toy_data, tmp_path):
         ("gpt2", {"preprocessing": {"max_length": 1}}, "leaves no token to predict"),
         ("gpt2", {"training": {"class_weights": "balanced"}}, "has no classes to weight"),
         ("gpt2", {"dataset": {"columns": {"messages": "text"}}}, "holds no messages but"),
+        ("gpt2", {"evaluation": {"metrics": ["bleu"]}}, "bleu compares what the model writes with a reference, which"),
+        (
+            "gpt2",
+            {"evaluation": {"metrics": ["bleu"]}, "dataset": {"columns": {"text": "text"}}},
+            "bleu needs references, which plain texts do not have: map prompt and completion, or messages",
+        ),
+        ("gpt2", {"evaluation": {"metrics": ["rouge"]}}, "unknown metric rouge; did you mean rougeL?"),
+        (
+            "gpt2",
+            {"training": {"metric_for_best_model": "rougeL"}},
+            "rougeL is scored only where evaluation.metrics names it",
+        ),
         (
             "gpt2",
             {"dataset": {"columns": {"topic": "body"}}},
