@@ -42,7 +42,7 @@ class Checkpoint:
         """Return the family's name in transformers."""
         return str(self.config.model_type)
 
-    def max_length(self, wanted: int | None) -> int:
+    def max_length(self, wanted: int | None, key: str = "max_length") -> int:
         """Return the longest input in tokens: what the recipe asks, else what model and tokenizer can take.
 
         Raises FinetuneError when the recipe asks for more positions than the model has.
@@ -50,8 +50,8 @@ class Checkpoint:
         positions = max_positions(self.config.to_dict())
         if wanted and positions and wanted > positions:
             raise FinetuneError(
-                f"preprocessing.max_length: {wanted} is more than the {positions} positions of {self.reference}",
-                f"Set preprocessing.max_length to {positions} or less, or leave it out.",
+                f"preprocessing.{key}: {wanted} is more than the {positions} positions of {self.reference}",
+                f"Set preprocessing.{key} to {positions} or less, or leave it out.",
             )
         limits = [n for n in (positions, self.tokenizer.model_max_length) if n and n < _NO_LIMIT]
         return wanted or min(limits, default=512)
