@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub can be reached at all, asked once and quickly, before its client is imported."""
+"""Whether the Hugging Face hub can be reached, asked before its client is imported; what broke on the way to it."""
 
 import os
 import ssl
@@ -58,3 +58,37 @@ def go_offline_if_unreachable(references: list[str]) -> str | None:
         return None
     os.environ["HF_HUB_OFFLINE"] = "1"
     return f"{hub_endpoint()} cannot be reached ({problem}): only what is in the cache is used, as with --offline"
+
+
+def causes(problem: BaseException | None) -> list[BaseException]:
+    """Return an exception and those that it came from."""
+    found: list[BaseException] = []
+    while problem is not None and problem not in found:
+        found.append(problem)
+        problem = problem.__cause__ or problem.__context__
+    return found
+
+
+def connection_problem(problem: BaseException) -> tuple[str, str] | None:
+    """Return what went wrong between here and the hub, and what to do; None: it was something else.
+
+    Libraries wrap what its client raises in errors of their own, so that all the causes are looked at.
+    """
+    chain = causes(problem)
+    names = {type(error).__name__ for error in chain}
+    statuses = [getattr(getattr(error, "response", None), "status_code", 0) for error in chain]
+    if 429 in statuses:
+        return (
+            "the hub refuses more requests for now (429, too many of them)",
+            "Wait some minutes and run it again; who is logged in may ask more often: hf auth login",
+        )
+    if broken := next((status for status in statuses if status >= 500), None):
+        return f"the hub is out of order (it answers {broken})", "Run it again later: https://status.huggingface.co"
+    if names & {"ConnectTimeout", "ReadTimeout", "PoolTimeout", "TimeoutException", "Timeout"}:
+        return (
+            "the hub did not answer in time",
+            "Run it again; with a slow network wait longer: HF_HUB_DOWNLOAD_TIMEOUT=60 HF_HUB_ETAG_TIMEOUT=60",
+        )
+    if names & {"RemoteProtocolError", "ReadError", "ChunkedEncodingError", "IncompleteRead"}:
+        return "the connection to the hub broke off", "Run it again: what has arrived is kept."
+    return None

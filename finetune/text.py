@@ -19,6 +19,11 @@ def join_words(words: Iterable[str], last: str = "or") -> str:
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
+def with_article(noun: str) -> str:
+    """Return "a bert" or "an opt"."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return "1 row" or "1,200 rows"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.data.kinds import KINDS, is_number
 from finetune.data.spool import as_array, spool_table, take_rows
@@ -49,6 +49,7 @@ def read_clean(split: RawSplit, columns: ColumnMap, task: Task) -> Cleaned:
     """
     raw = split.read(source_columns(columns))
     notes = check_inputs(split, raw, columns, task)
+    check_values(split, raw, columns, task)
     dropped = Dropped()
     table = spool_table(
         with_text(by_role(raw.to_batches(), columns, task), columns, task, dropped),
@@ -141,7 +142,7 @@ def _target_columns(columns: ColumnMap, task: Task) -> list[str]:
 
 
 def drop_unlabelled(
-    split: RawSplit, cleaned: Cleaned, labels: pyarrow.ChunkedArray
+    split: RawSplit, cleaned: Cleaned, labels: pyarrow.ChunkedArray, task: Task
 ) -> tuple[Cleaned, pyarrow.ChunkedArray]:
     """Drop the rows whose label is missing or hidden (null), when they are few.
 
@@ -156,9 +157,13 @@ def drop_unlabelled(
     valid = labels.is_valid()
     first = split.place(cleaned.table.column("row")[pc.index(valid, False).as_py()].as_py())
     if missing >= UNLABELLED_SHARE * len(labels) or missing == len(labels):
+        so = f"so it is in {missing:,} of {plural(len(labels), 'row')} of split {split.name}"
+        if task.column(str(task.target)).kind != "label":
+            raise FinetuneError(
+                f"{first}: no {task.target}; {so}", f"Remove these rows, or give them their {task.target}."
+            )
         raise FinetuneError(
-            f"{first}: no label (or -1, a hidden one); so it is in {missing:,} of {plural(len(labels), 'row')} "
-            f"of split {split.name}",
+            f"{first}: no label (or -1, a hidden one); {so}",
             "Remove these rows or label them. If -1 is a class of its own, say "
             "dataset.problem_type: single_label_classification",
         )
@@ -197,3 +202,16 @@ def check_inputs(split: RawSplit, table: pyarrow.Table, columns: ColumnMap, task
             kind.remedy,
         )
     return notes
+
+
+def check_values(split: RawSplit, table: Any, columns: ColumnMap, task: Task, before: int = 0) -> None:
+    """Raise FinetuneError, with the row, for a value of the right type from which nothing can be learned.
+
+    `before` says how many rows of the split come before the table or batch.
+    """
+    for role, name in columns.items():
+        kind = KINDS[task.column(role).kind] if role != task.target else None
+        fault = kind.fault(table.column(str(name))) if kind is not None and kind.fault is not None else None
+        if fault is not None:
+            place, words, remedy = fault
+            raise FinetuneError(f"{split.place(before + place + 1)}: {words}", remedy)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from finetune.errors import FinetuneError
-from finetune.text import did_you_mean, join_words
+from finetune.tasks import all_tasks
+from finetune.text import did_you_mean, join_words, with_article
 
 if TYPE_CHECKING:
     from finetune.data.raw import RawSplit
@@ -26,19 +27,46 @@ class Mapped:
 
 
 def choose_form(split: RawSplit, task: Task, given: Mapping[str, str | Sequence[str]]) -> Task:
-    """Return the task with the columns of the form in which its data came, which is the first that a split has."""
+    """Return the task with the columns of the form in which its data came: the first of which a split has all it needs.
+
+    Else the one of which it has most, whose missing column can then be named.
+    """
     forms = [replace(task, columns=columns, forms=()) for columns in (task.columns, *task.forms)]
     names = {name.strip().casefold() for name in split.columns}
     meant = [form for form in forms if all(any(role == column.role for column in form.columns) for role in given)]
-    for form in meant:
-        known = (
-            column.role in given or names & {column.role, *map(str.casefold, column.usual_names)}
-            for column in form.columns
-            if column.required
-        )
-        if all(known):
-            return form
-    return (meant or forms)[0]
+    known = [(form, *_share_known(form, names, given)) for form in meant or forms]
+    whole = next((form for form, complete, _ in known if complete), None)
+    return whole or max(known, key=lambda each: each[2])[0]
+
+
+def _share_known(form: Task, names: set[str], given: Collection[str] = ()) -> tuple[bool, int]:
+    """Return whether all columns that a form needs are told or found by their names, and how many of all are."""
+    known = [column for column in form.columns if column.role in given or names & _names_of(column)]
+    return all(column in known for column in form.columns if column.required), len(known)
+
+
+def _names_of(column: Column) -> set[str]:
+    return {column.role, *map(str.casefold, column.usual_names)}
+
+
+def task_that_fits(split: RawSplit, task: Task) -> str | None:
+    """Return another task all of whose columns a split has, and as many as of this one's; None: there is none."""
+    names = {name.strip().casefold() for name in split.columns}
+    own_complete, own = _share_known(task, names)
+    for other in all_tasks().values():
+        for columns in (other.columns, *other.forms):
+            form = replace(other, columns=columns, forms=())
+            tells = any(column.target or column.kind != "text" for column in columns)  # a text alone fits any task
+            complete, count = _share_known(form, names)
+            if tells and complete and count >= own + own_complete and other.name != task.name:
+                return other.name
+    return None
+
+
+def hint_of_task(split: RawSplit, task: Task) -> str:
+    """Return words on the task for which the columns of a split are made, "" where none is better."""
+    other = task_that_fits(split, task)
+    return f" The columns are those of another task: task: {other}" if other else ""
 
 
 def map_columns(
@@ -54,7 +82,7 @@ def map_columns(
     columns: ColumnMap = {}
     for column in wanted:
         if column.role in given:
-            columns[column.role] = _given_columns(split, column, given[column.role])
+            columns[column.role] = _given_columns(split, task, column, given[column.role])
     inputs_given = any(role in given for role in columns if role != task.target)
     detected: ColumnMap = {}
     for column in wanted:
@@ -107,13 +135,13 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:20]) + more
 
 
-def _given_columns(split: RawSplit, column: Column, given: str | Sequence[str]) -> str | list[str]:
+def _given_columns(split: RawSplit, task: Task, column: Column, given: str | Sequence[str]) -> str | list[str]:
     names = [given] if isinstance(given, str) else list(given)
     for name in names:
         if name not in split.columns:
-            near = did_you_mean(name, split.columns)
+            near = did_you_mean(name, _single(split.columns))
             if near is None:
-                _refuse_headerless(split)
+                _refuse_headerless(split, task)
             raise FinetuneError(
                 f"dataset.columns.{column.role}: {split.where} has no column {name!r}; it has {_shown(split.columns)}",
                 f"Did you mean {near!r}?" if near else "Name one of them in dataset.columns.",
@@ -160,19 +188,30 @@ def _all_numbers(split: RawSplit, name: str) -> bool:
 
 
 def _missing(split: RawSplit, task: Task, column: Column, used: set[str]) -> FinetuneError:
-    _refuse_headerless(split)
-    free = [name for name in split.columns if name not in used] or ["…"]
+    _refuse_headerless(split, task)
+    free = [name for name in _single(split.columns) if name not in used] or ["…"]
     mapping = ", ".join(
         f"{role.role}: {free[min(place, len(free) - 1)]}"
         for place, role in enumerate(role for role in task.columns if role.required)
     )
     if used:
         mapping = f"{column.role}: {free[0]}"
+    usually = f"{column.role} usually are" if column.role.endswith("s") else f"{with_article(column.role)} usually is"
+    hint = f"Say which column it is, for example dataset.columns: {{{mapping}}}"
+    if split.where.endswith(".txt") and column.kind in ("tokens", "tags", "spans"):
+        hint = "A file with a word and its tag on each line is a conll file: give it the ending .conll"
+    elif other := hint_of_task(split, task):
+        hint = f"{other.strip()}. If not: {hint}"
     return FinetuneError(
-        f"{split.where}: no column is named as a {column.role} usually is ({', '.join(column.usual_names)}); "
-        f"it has {_shown(split.columns)}",
-        f"Say which column it is, for example dataset.columns: {{{mapping}}}",
+        f"{split.where}: no column is named as {usually} ({', '.join(column.usual_names)}); it has "
+        f"{_shown(split.columns)}",
+        hint,
     )
+
+
+def _single(names: Sequence[str]) -> list[str]:
+    """Return the columns but for those that are there by their parts too, as `translation` beside `translation.en`."""
+    return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
 
 
 def _looks_like_data(split: RawSplit) -> bool:
@@ -188,12 +227,17 @@ def _looks_like_data(split: RawSplit) -> bool:
     return any(pc.any(pc.equal(table.column(name), name)).as_py() for name in part.columns)
 
 
-def _refuse_headerless(split: RawSplit) -> None:
+def _refuse_headerless(split: RawSplit, task: Task) -> None:
     if not _looks_like_data(split):
         return
     part = split.parts[0]
     first = ", ".join(repr(name if len(name) <= 40 else name[:37] + "…") for name in part.columns[:4])
-    header = "text,label" if len(part.columns) == 2 else ",".join(f"column{i + 1}" for i in range(len(part.columns)))
+    roles = [column.role for column in task.columns if column.required]
+    header = (
+        ",".join(roles)
+        if len(part.columns) == len(roles)
+        else ",".join(f"column{i + 1}" for i in range(len(part.columns)))
+    )
     file = part.where.rpartition("/")[2]
     raise FinetuneError(
         f"{part.where}:1: the first line looks like a row, not like a header: {first}",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _CONLLU_COLUMNS = 10
 _WORD, _UPOS, _XPOS = 1, 3, 4
 _DOCUMENT = "-DOCSTART-"
+_LONGEST_SENTENCE = 300  # words of a file with a single one
 
 
 def read_conll(path: Path) -> Part:
@@ -33,6 +34,10 @@ def read_conll(path: Path) -> Part:
             raise read_error(path, problem) from problem
     if part.rows == 0:
         raise FinetuneError(f"{path}: holds no rows", "Point to the file that holds the data.")
+    if part.rows == 1 and (words := len(part.read(["tokens"]).column("tokens")[0])) > _LONGEST_SENTENCE:
+        raise FinetuneError(
+            f"{path}: all {words:,} words are one sentence", "Put a blank line after each sentence, and save it again."
+        )
     return part
 
 

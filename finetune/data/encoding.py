@@ -190,10 +190,11 @@ def encode_window(source: pyarrow.Table, task: Task, context: Context) -> Any:
 def _identity(task: Task, context: Context) -> str:
     """Return, besides the texts, everything that changes what becomes of them."""
     labels = [context.labels.problem_type, *context.labels.names] if task.encodes_target else []
+    decoder = [getattr(context.config, name, None) for name in ("model_type", "decoder_start_token_id")]
     return json.dumps(
         [FORMAT_VERSION, task.name, tokenizer_hash(context.tokenizer), context.max_length, context.truncation,
          context.doc_stride, context.kind, dict(sorted(context.settings.items())), labels, context.single,
-         context.writes]
+         context.writes, decoder if context.kind == "encoder-decoder" else None]
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from finetune.data.arrow_files import part_from_dataset
 from finetune.data.raw import CHUNK_ROWS, Part, Piece, RawSplit, class_names, memory_part
 from finetune.data.spool import spool
 from finetune.errors import FinetuneError
+from finetune.hub import causes, connection_problem
 from finetune.text import did_you_mean, join_words
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ def _offline_note(builder: Any, path: str, commit: str | None) -> tuple[str, ...
 def _translated(problem: Exception, path: str, name: str | None, revision: str | None) -> FinetuneError:
     """Put an exception of datasets or huggingface_hub into words; the first line of others is kept."""
     text = str(problem)
-    chain = [type(error).__name__ for error in _causes(problem)]
+    chain = [type(error).__name__ for error in causes(problem)]
+    if broken := connection_problem(problem):
+        return FinetuneError(f"{path}: {broken[0]}", broken[1])
     if listed := re.search(r"available configs: (\[.*?\])|Available: (\[.*?\])", text):
         return _config_error(path, name, re.findall(r"'([^']+)'", listed.group(0)))
     if listed := re.search(r"multiple '.*?' configurations in the cache: (.*)", text):
@@ -137,14 +140,6 @@ def _translated(problem: Exception, path: str, name: str | None, revision: str |
         f"{path}: cannot be loaded from the hub: {type(problem).__name__}: {first}",
         "Try again; if it stays so, download the files and name them: dataset.data_files: {train: …}",
     )
-
-
-def _causes(problem: BaseException | None) -> list[BaseException]:
-    found: list[BaseException] = []
-    while problem is not None and problem not in found:
-        found.append(problem)
-        problem = problem.__cause__ or problem.__context__
-    return found
 
 
 def _config_error(path: str, name: str | None, configs: list[str]) -> FinetuneError:

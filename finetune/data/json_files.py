@@ -58,7 +58,7 @@ def read_json(path: Path) -> Part:
     rows = content.get("data", [content]) if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise FinetuneError(
-            f"{path}: holds {_named(content)}, not a list of rows",
+            f"{path}: {'data' if isinstance(content, dict) else 'it'} is {_named(rows)}, not a list of rows",
             'Write [{"text": …, "label": …}, …], {"data": [the same]}, or one object a line (jsonl).',
         )
     for number, row in enumerate(rows, start=1):
@@ -129,6 +129,6 @@ def _is_object(text: str) -> bool:
 
 
 def _named(value: Any) -> str:
-    if isinstance(value, list):
-        return "a list"
-    return {str: "a text", bool: "a boolean", type(None): "null"}.get(type(value), "a number")
+    return {list: "a list", dict: "an object", str: "a text", bool: "a boolean", type(None): "null"}.get(
+        type(value), "a number"
+    )

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetune.text import did_you_mean, join_words, plural
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -16,6 +18,7 @@ class Kind:
 
     reads(type): whether a column of that type of the source can be read. cast(array): its values as they are kept.
     present(array): which of them are there, so that the row can be used (bool).
+    fault(column): the first row whose value is of that type and yet wrong (from 0), in words, and the remedy.
     """
 
     words: str
@@ -23,6 +26,7 @@ class Kind:
     reads: Callable[[Any], bool]
     cast: Callable[[Any], Any]
     present: Callable[[Any], Any]
+    fault: Callable[[Any], tuple[int, str, str] | None] | None = None
 
 
 def is_text(kind: pyarrow.DataType) -> bool:
@@ -126,6 +130,41 @@ def _as_messages(array: Any) -> Any:
 
 
 _MESSAGE = ("role", "content")
+_ANSWERS, _OTHER_ROLES = "assistant", ("system", "developer", "user", "tool", "function", "ipython")
+# Some conversations without an answer are slips; more are a sign that the roles are named in another way.
+_SILENT_SHARE = 0.05
+
+
+def _has_answer(array: Any) -> Any:
+    import pyarrow
+
+    return pyarrow.array(map(_answered, array.to_pylist()), pyarrow.bool_())
+
+
+def _answered(messages: list[dict[str, str] | None] | None) -> bool:
+    """Tell whether the assistant says something in a conversation."""
+    said = (message for message in messages or () if message is not None and message["role"] == _ANSWERS)
+    return any((message["content"] or "").strip() for message in said)
+
+
+def _fault_of_messages(column: Any) -> tuple[int, str, str] | None:
+    rows = column.to_pylist()
+    for place, row in enumerate(rows):
+        for message in row or ():
+            role = (message or {}).get("role")
+            if role not in (_ANSWERS, *_OTHER_ROLES):
+                known = join_words((_ANSWERS, *_OTHER_ROLES))
+                near = did_you_mean(str(role), (_ANSWERS, *_OTHER_ROLES))
+                remedy = f"Did you mean {near}?" if near else f"Write {known}; who answers is the {_ANSWERS}."
+                words = f"a message has {'no role' if role is None else f'the role {role!r}'}, where {known} is meant"
+                return place, words, remedy
+    silent = [place for place, row in enumerate(rows) if row and not _answered(row)]
+    if not silent or len(silent) < _SILENT_SHARE * len(rows):
+        return None
+    words = f"no message of the {_ANSWERS} says anything (so in {len(silent):,} of {plural(len(rows), 'row')})"
+    return silent[0], words, f"The answers of the {_ANSWERS} are what is learned: add them, or remove these rows."
+
+
 _TEXTS = Kind(
     "no list of texts", 'Write lists of texts (jsonl: ["a", "b"]), or map another column: dataset.columns.',
     _reads_texts, _as_texts, _has_texts,
@@ -142,6 +181,25 @@ def _text_field(kind: pyarrow.DataType) -> Any:
     """Return the field of the texts in ARC's form, {"text": [...], "label": [...]}."""
     place = kind.get_field_index("text")
     return kind.field(place) if place >= 0 else None
+
+
+def _fault_of_choices(column: Any) -> tuple[int, str, str] | None:
+    """Find the labels of ARC's form by which an answer would name another choice than its place among them."""
+    from pyarrow import types
+
+    if not types.is_struct(column.type) or column.type.get_field_index("label") < 0:
+        return None
+    for place, row in enumerate(column.to_pylist()):
+        texts, labels = (list((row or {}).get(name) or ()) for name in ("text", "label"))
+        count = len(texts)
+        ways = [
+            [chr(ord("A") + n) for n in range(count)],
+            *([str(n + first) for n in range(count)] for first in (0, 1)),
+        ]
+        if [str(label).upper() for label in labels] not in ways:
+            words = f"{plural(count, 'choice')} with the labels {join_words(map(str, labels), 'and') or '(none)'}"
+            return place, words, "Give each choice its label, in order: A, B, C … or 1, 2, 3 …"
+    return None
 
 
 def _as_choices(array: Any) -> Any:
@@ -163,12 +221,12 @@ KINDS = {
     ),
     "messages": Kind(
         "no messages", 'Write each row as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].',
-        _reads_messages, _as_messages, _has_texts,
+        _reads_messages, _as_messages, _has_answer, _fault_of_messages,
     ),
     "tokens": _TEXTS,
     "texts": _TEXTS,
     "choices": Kind(
         "no list of choices", 'Write lists of texts (jsonl: ["a", "b"]), or {"text": ["a", "b"]}, as ARC has them.',
-        _reads_choices, _as_choices, _has_texts,
+        _reads_choices, _as_choices, _has_texts, _fault_of_choices,
     ),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -325,16 +326,13 @@ def _to_array(values: list[Any], kind: str | None) -> tuple[pyarrow.Array, tuple
     try:
         return pyarrow.array(values), None
     except UnicodeEncodeError:
-        bad = next(i for i, value in enumerate(values) if isinstance(value, str) and not _encodes(value))
+        halves = range(0xD800, 0xE000)
+        bad = next(i for i, v in enumerate(values) if isinstance(v, str) and any(ord(part) in halves for part in v))
         return pyarrow.nulls(len(values)), (bad, "holds half of a surrogate pair, which is no character")
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
         if {_kind(value) for value in values if value is not None} == {"number"} and kind == "number":
             return pyarrow.array([None if value is None else _as_float(value) for value in values]), None
         return pyarrow.nulls(len(values)), _first_mismatch(values, kind)
-
-
-def _encodes(value: str) -> bool:
-    return not any(0xD800 <= ord(character) <= 0xDFFF for character in value)
 
 
 def _as_float(value: float) -> float:
@@ -350,7 +348,18 @@ def _first_mismatch(values: list[Any], first: str | None) -> tuple[int, str]:
     for index, kind in kinds:
         if kind != first:
             return index, f"holds a {kind} ({_short(values[index])}) where earlier rows hold a {first}"
-    return kinds[0][0], f"holds values that do not fit one type (such as {_short(values[kinds[0][0]])})"
+    place = bisect_left(range(len(values)), True, key=lambda last: not _fit_one_type(values[: last + 1]))
+    return place, f"holds values that do not fit one type (such as {_short(values[place])})"
+
+
+def _fit_one_type(values: list[Any]) -> bool:
+    import pyarrow
+
+    try:
+        pyarrow.array(values)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        return False
+    return True
 
 
 def _short(value: Any) -> str:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.cleaning import UNLABELLED_SHARE, label_column
+from finetune.data.columns import hint_of_task
 from finetune.data.kinds import is_list
 from finetune.errors import FinetuneError
-from finetune.tasks import LabelScheme
+from finetune.tasks import LabelScheme, all_tasks
 from finetune.tasks.question_answering import NOWHERE, SQUAD, SQUAD_V2
 from finetune.text import plural
 
@@ -43,6 +44,11 @@ def read_answers(
     """
     found = _Found()
     _read(split, table, source, True, found)
+    if found.rows and found.empty == found.rows:
+        raise FinetuneError(
+            f"{split.where}: no question of split {split.name} has an answer (column {source!r}): nothing to learn",
+            "Add questions with answers, or map another column: dataset.columns.answers",
+        )
     scheme = LabelScheme(SQUAD_V2 if found.empty else SQUAD)
     notes = []
     if found.empty:
@@ -90,7 +96,7 @@ def _check_type(split: RawSplit, kind: pyarrow.DataType, source: str) -> None:
     if not {"text", "answer_start"} <= fields and not types.is_null(inner):
         raise FinetuneError(
             f"{split.where}: column {source!r} (for answers) holds {kind}, where answers with their places are meant",
-            _SHAPE,
+            _SHAPE + hint_of_task(split, all_tasks()["question-answering"]),
         )
 
 
@@ -118,8 +124,10 @@ def _pairs(split: RawSplit, row: int, value: Any) -> Iterable[tuple[str, int]]:
     each = value if isinstance(value, list) else [value]
     texts = [text for entry in each for text in _as_list(entry["text"])]
     starts = [start for entry in each for start in _as_list(entry["answer_start"])]
-    fit = all(isinstance(text, str) for text in texts) and all(isinstance(start, int) for start in starts)
-    if len(texts) != len(starts) or not fit:
+    for name, values, kind, meant in (("text", texts, str, "a text"), ("answer_start", starts, int, "a whole number")):
+        if other := [value for value in values if not isinstance(value, kind)]:
+            raise FinetuneError(f"{split.place(row)}: {name} holds {other[0]!r}, where {meant} is meant", _SHAPE)
+    if len(texts) != len(starts):
         raise FinetuneError(
             f"{split.place(row)}: {plural(len(texts), 'answer text')} and {plural(len(starts), 'answer start')}, "
             "where each text has its place",

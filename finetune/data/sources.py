@@ -103,7 +103,7 @@ def load_data(recipe: Recipe, task: Task, rows_needed: int | None = None, with_t
     else:
         cleaned = read_clean(train, mapped.columns, task)
         target = read_target(task, train, cleaned.table, mapped.columns, settings.problem_type)
-        cleaned, labels = drop_unlabelled(train, cleaned, target.encode(train, cleaned.table))
+        cleaned, labels = drop_unlabelled(train, cleaned, target.encode(train, cleaned.table), task)
         tables = {"train": _table(_Part(train, cleaned, labels), task)}
         dropped = {"train": cleaned.dropped}
         notes += [*cleaned.notes, *target.notes]
@@ -216,7 +216,7 @@ def _labelled(
         consequence = "no test" if name == "test" else "validation rows are taken from train"
         notes.append(f"The labels of the split {split.name} are hidden (missing or -1): {consequence}.")
         return None
-    cleaned, labels = drop_unlabelled(split, cleaned, labels)
+    cleaned, labels = drop_unlabelled(split, cleaned, labels, task)
     return _Part(split, cleaned, labels)
 
 
@@ -252,7 +252,7 @@ def _with_validation(
     held = sample_rows(train.num_rows, count, strata, settings.seed, "validation", leave)
     if len(held) == 0 or len(held) == train.num_rows:
         raise FinetuneError(
-            f"dataset: {plural(train.num_rows, 'row')} are too few to hold out a validation split",
+            f"dataset: {plural(train.num_rows, 'row is', 'rows are')} too few to hold out a validation split",
             "Add rows, or a validation file: dataset.data_files: {train: …, validation: …}",
         )
     mask = numpy.zeros(train.num_rows, dtype=bool)

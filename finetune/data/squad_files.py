@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from finetune.errors import FinetuneError
+from finetune.text import plural
 
 _SHAPE = 'Write [{"paragraphs": [{"context": …, "qas": [{"id": …, "question": …, "answers": […]}]}]}] under "data".'
 
 
 def is_nested(rows: list[Any]) -> bool:
     """Tell whether the rows of a json file are SQuAD's articles."""
-    return bool(rows) and isinstance(rows[0], dict) and isinstance(rows[0].get("paragraphs"), list)
+    return any("paragraphs" in row for row in rows)
 
 
 def questions_of(where: str, articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -43,6 +44,14 @@ def _answers(question: dict[str, Any], place: str) -> dict[str, list[Any]] | Non
     if "answers" not in question:
         return None
     answers = _list(question, "answers", place)
+    impossible = question.get("is_impossible")
+    if impossible and answers:
+        raise FinetuneError(
+            f"{place}: is_impossible is true, but it has {plural(len(answers), 'answer')}",
+            "Set is_impossible to false, or leave answers empty: what only seems right belongs in plausible_answers.",
+        )
+    if impossible is False and not answers:
+        return None  # there is one, which the file does not tell
     for answer in answers:
         if not isinstance(answer.get("text"), str) or not isinstance(answer.get("answer_start"), int):
             raise FinetuneError(f"{place}: an answer has no text or no answer_start", _SHAPE)

@@ -11,6 +11,7 @@ from finetune.data.cleaning import (
     Dropped,
     by_role,
     check_inputs,
+    check_values,
     drop_unlabelled,
     dropped_notes,
     label_column,
@@ -145,6 +146,7 @@ def _checked(split: RawSplit, columns: ColumnMap, task: Task, dropped: Dropped) 
         }
         for note in check_inputs(split, pyarrow.Table.from_batches([batch]), unfit, task, done):
             dropped.notes += [] if note in dropped.notes else [note]
+        check_values(split, batch, unfit, task, done)
         done += batch.num_rows
         yield batch
 
@@ -180,7 +182,7 @@ def look_through(split: RawSplit, columns: ColumnMap, task: Task, forced: str, l
     notes = [*dropped.notes, *dropped_notes(split, dropped)]
     target = read_target(task, split, table, columns, forced)
     labels = target.encode(split, table)
-    cleaned, kept = drop_unlabelled(split, Cleaned(table, dropped.dropped, tuple(notes)), labels)
+    cleaned, kept = drop_unlabelled(split, Cleaned(table, dropped.dropped, tuple(notes)), labels, task)
     known = with_target(cleaned.table.select(["row"]), task, kept)
     stream = Stream(split, columns, task, limit, labels, known)
     if len(kept) < len(labels):  # the digests must be of the rows that are left, as they are of data that is loaded

@@ -26,6 +26,10 @@ _CHUNK_TAG = re.compile(r"O|[BIESLU]-.+", re.DOTALL)
 # A single word, and the last of several: S-, E- (IOBES) or U-, L- (BILOU).
 _AS_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "B": "B", "I": "I"}
 _FEWEST_NAMES = 2
+_LOOKED_AT = 1000  # rows
+_SPAN_SHAPE = 'Write them as [{"start": 0, "end": 3, "label": "person"}], in characters.'
+# Tags of entities in another spelling: b-per, B_PER, PER-B, or a B without a type.
+_NEARLY_CHUNK = re.compile(r"[BIESLU]([-_ ].+)?|.+[-_][BIESLU]", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ def read_tags(
         )
     if not all(_CHUNK_TAG.fullmatch(name) for name in names) or OUTSIDE not in names:
         reader = replace(reader, scheme=LabelScheme(TAGS, names))
+        notes = _nearly_entities(names)
+        _refuse_swapped(split, table, source)
     else:
         reader, notes = _entity_reader(reader, split, table, names)
     return reader.scheme, lambda split, table: _encode(reader, split, table), notes
@@ -74,7 +80,9 @@ def _entity_reader(
         bio = (OUTSIDE, *(f"{letter}-{kind}" for kind in types for letter in "BI"))
     reader = replace(reader, scheme=LabelScheme(ENTITIES, bio))
     if prefixes - {"O", "B", "I"}:
-        return reader, (f"The tags are {'BILOU' if prefixes & {'L', 'U'} else 'IOBES'}; they were written as BIO.",)
+        schemes = [name for name, own in (("IOBES", {"S", "E"}), ("BILOU", {"U", "L"})) if prefixes & own]
+        mixed = " mixed" if len(schemes) > 1 else ""
+        return reader, (f"The tags are {' and '.join(schemes)}{mixed}; they were written as BIO.",)
     ids, lengths = _ids(reader, split, table)
     begins, prefix = _begins(reader, ids, lengths), _prefixes(reader)
     inside_first = int((begins & (prefix[ids] == "I")).sum())
@@ -93,6 +101,30 @@ def _entity_reader(
     return reader, ()
 
 
+def _nearly_entities(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a note where plain tags look like those of entities in a spelling that is not read as such."""
+    inside = [name for name in names if name.upper() != OUTSIDE]
+    if len(inside) == len(names) or not all(_NEARLY_CHUNK.fullmatch(name) for name in inside):
+        return ()
+    return (
+        f"The tags ({join_words(names[:4], 'and')}) are read as plain ones, scored word by word: those of entities are "
+        "written O, B-PER and I-PER.",
+    )
+
+
+def _refuse_swapped(split: RawSplit, table: pyarrow.Table, source: str) -> None:
+    """Raise FinetuneError where it is the tokens that read like tags of entities."""
+    import pyarrow.compute as pc
+
+    words = pc.unique(pc.list_flatten(table.column("tokens").slice(0, _LOOKED_AT))).to_pylist()
+    if OUTSIDE in words and len(words) > 1 and all(map(_CHUNK_TAG.fullmatch, words)):
+        raise FinetuneError(
+            f"{split.where}: the tokens are tags ({join_words(sorted(words)[:4], 'and')}), and column {source!r} holds "
+            "the words",
+            f"Change them: dataset.columns: {{tokens: {source}, tags: …}}; in a conll file the word stands first.",
+        )
+
+
 def _as_bio(name: str) -> str:
     return name if name == OUTSIDE or not _CHUNK_TAG.fullmatch(name) else _AS_BIO[name[0]] + name[1:]
 
@@ -106,6 +138,11 @@ def _names(reader: _TagReader, split: RawSplit, table: pyarrow.Table) -> pyarrow
     if not is_list(column.type):
         raise FinetuneError(
             f"{split.where}: column {reader.source!r} holds {column.type}, where a list of tags is meant",
+            'Write one tag a token: {"tokens": ["Ana", "sings"], "tags": ["PROPN", "VERB"]}',
+        )
+    if is_list(column.type.value_type):
+        raise FinetuneError(
+            f"{split.where}: column {reader.source!r} holds {column.type}, where one tag a token is meant",
             'Write one tag a token: {"tokens": ["Ana", "sings"], "tags": ["PROPN", "VERB"]}',
         )
     flat = pc.list_flatten(column)
@@ -247,11 +284,28 @@ def _spans(split: RawSplit, table: pyarrow.Table, source: str) -> list[Any]:
     fields = {field.name for field in inner} if inner is not None and types.is_struct(inner) else set()
     if not {"start", "end", "label"} <= fields and not (inner is not None and types.is_null(inner)):
         raise FinetuneError(
-            f"{split.where}: column {source!r} holds {kind}, where a list of spans is meant",
-            'Write them as [{"start": 0, "end": 3, "label": "person"}], in characters.',
+            f"{split.where}: column {source!r} holds {kind}, where a list of spans is meant", _SPAN_SHAPE
         )
-    found: list[Any] = column.to_pylist()
-    return found
+    return [
+        None if spans is None else [_span(split, table, index, span) for span in spans]
+        for index, spans in enumerate(column.to_pylist())
+    ]
+
+
+def _span(split: RawSplit, table: pyarrow.Table, index: int, span: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a span with its label as a text; raises FinetuneError where a part of it is missing or of another type."""
+    span = span or {}
+    for name, kinds, meant in (
+        ("start", int, "a whole number"), ("end", int, "a whole number"), ("label", (str, int), "a type of entity")
+    ):  # fmt: skip
+        value = span.get(name)
+        if not isinstance(value, kinds) or value == "":
+            raise FinetuneError(
+                f"{_place(split, table, index)}: the {name} of a span is "
+                f"{'missing' if value is None else repr(value)}, where {meant} is meant",
+                _SPAN_SHAPE,
+            )
+    return {**span, "label": str(span["label"])}
 
 
 def _encode_spans(scheme: LabelScheme, split: RawSplit, table: pyarrow.Table, source: str) -> pyarrow.ChunkedArray:
@@ -268,6 +322,8 @@ def _encode_spans(scheme: LabelScheme, split: RawSplit, table: pyarrow.Table, so
                 raise FinetuneError(
                     f"{where} is no part of the text, which has {len(text)} characters", "Count characters from 0."
                 )
+            if not text[start:end].strip():
+                raise FinetuneError(f"{where} holds no word", "Count characters from 0; end is the one after the last.")
             if ordered and place and start < ordered[place - 1][1]:
                 raise FinetuneError(f"{where} overlaps the one before it", "A word can be of one entity only.")
             if label not in ids:

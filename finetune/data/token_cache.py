@@ -44,7 +44,11 @@ def tokenizer_hash(tokenizer: Any) -> str:
             for name in sorted(tokenizer.save_pretrained(folder)):
                 if Path(name).is_file():
                     digest.update(Path(name).name.encode() + b"\0" + Path(name).read_bytes())
-    told = [type(tokenizer).__name__, tokenizer.truncation_side, list(tokenizer.model_input_names)]
+    told = [
+        type(tokenizer).__name__, tokenizer.truncation_side, list(tokenizer.model_input_names),
+        {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        getattr(tokenizer, "chat_template", None),
+    ]  # fmt: skip
     libraries = [version("transformers"), version("tokenizers")]
     digest.update(json.dumps([told, libraries]).encode())
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.console import someone_watches
 from finetune.errors import FinetuneError
+from finetune.hub import causes, connection_problem
 from finetune.models.adapters import add_adapters
 from finetune.models.architecture import max_positions, transformer_kind
 from finetune.models.freezing import freeze
@@ -42,7 +43,7 @@ class Checkpoint:
         """Return the family's name in transformers."""
         return str(self.config.model_type)
 
-    def max_length(self, wanted: int | None) -> int:
+    def max_length(self, wanted: int | None, key: str = "max_length") -> int:
         """Return the longest input in tokens: what the recipe asks, else what model and tokenizer can take.
 
         Raises FinetuneError when the recipe asks for more positions than the model has.
@@ -50,8 +51,8 @@ class Checkpoint:
         positions = max_positions(self.config.to_dict())
         if wanted and positions and wanted > positions:
             raise FinetuneError(
-                f"preprocessing.max_length: {wanted} is more than the {positions} positions of {self.reference}",
-                f"Set preprocessing.max_length to {positions} or less, or leave it out.",
+                f"preprocessing.{key}: {wanted} is more than the {positions} positions of {self.reference}",
+                f"Set preprocessing.{key} to {positions} or less, or leave it out.",
             )
         limits = [n for n in (positions, self.tokenizer.model_max_length) if n and n < _NO_LIMIT]
         return wanted or min(limits, default=512)
@@ -206,7 +207,11 @@ def _not_loaded(reference: str, error: Exception, revision: str | None = None) -
             f"model.name_or_path: {reference} is gated: its owners grant access one by one",
             f"Ask for access at https://huggingface.co/{reference}, then: hf auth login",
         )
+    if broken := connection_problem(error):
+        return FinetuneError(f"model.name_or_path: {reference} could not be loaded: {broken[0]}", broken[1])
     reason = text[0] if text else type(error).__name__
+    if {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} & {type(cause).__name__ for cause in causes(error)}:
+        reason = "there is no connection to the hub, and it is not in the cache"
     if "safetensors" in str(error):
         hint = "Only safetensors weights are loaded; convert the checkpoint with its save_pretrained and try again."
     elif "trust_remote_code" in str(error):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # Without a length of its own a checkpoint would stop after 20 tokens, in the middle of a sentence.
 DEFAULT_NEW_TOKENS = 128
-_OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
-_OF_BEAMS = ("early_stopping", "length_penalty")
+# The settings that do something only where texts are drawn at random, or where several are followed at once.
+OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+OF_BEAMS = ("early_stopping", "length_penalty")
 _SAMPLING = Lock()
 
 
@@ -50,6 +51,7 @@ def generation_config(
     if chosen.eos_token_id is None:
         chosen.eos_token_id = tokenizer.eos_token_id
     _fit_length(chosen, max_positions(config.to_dict()), wanted)
+    _fit_vocabulary(wanted, len(tokenizer))
     try:
         chosen.validate(strict=True)
     except ValueError as error:
@@ -67,16 +69,43 @@ def _own_config(source: str, revision: str | None, config: Any) -> Any:
         return GenerationConfig.from_model_config(config)
 
 
+def without_effect(name: str) -> str:
+    """Return why a setting of sampling or of beams does nothing."""
+    needed = "do_sample: true" if name in OF_SAMPLING else "num_beams: 2 or more"
+    return f"has no effect without generation.{needed}; add that, or leave it out"
+
+
 def _forget_unused(chosen: Any, wanted: Mapping[str, Any]) -> None:
-    """Drop the checkpoint's settings of sampling or beams where neither is done: strictly taken they are faults."""
-    unused = (() if chosen.do_sample else _OF_SAMPLING) + (() if (chosen.num_beams or 1) > 1 else _OF_BEAMS)
+    """Drop the checkpoint's settings of sampling or beams where neither is done; those of the recipe are faults."""
+    unused = (() if chosen.do_sample else OF_SAMPLING) + (() if (chosen.num_beams or 1) > 1 else OF_BEAMS)
+    if idle := [name for name in unused if name in wanted]:
+        raise FinetuneError(f"generation.{idle[0]}: {without_effect(idle[0])}", "Or leave out the section generation.")
     for name in unused:
-        if name not in wanted:
-            setattr(chosen, name, None)
+        setattr(chosen, name, None)
+
+
+def _fit_vocabulary(wanted: Mapping[str, Any], size: int) -> None:
+    """Raise FinetuneError for the id of a token that the tokenizer does not have."""
+    for name, value in wanted.items():
+        ids = _numbers(value) if name.endswith(("_token_id", "_ids", "_tokens")) and "new" not in name else []
+        if far := [number for number in ids if number >= size]:
+            raise FinetuneError(
+                f"generation.{name}: there is no token {far[0]}, as the vocabulary has {size:,}",
+                f"Token ids go from 0 to {size - 1}.",
+            )
+
+
+def _numbers(value: Any) -> list[int]:
+    return [number for part in value for number in _numbers(part)] if isinstance(value, list) else [value]
 
 
 def _fit_length(chosen: Any, positions: int | None, wanted: Mapping[str, Any]) -> None:
     most = None if positions is None else positions - 1  # one is that of the start
+    if wanted.get("max_length") == 1:
+        raise FinetuneError(
+            "generation.max_length: 1 is the token that a text starts with, which leaves none to write",
+            "Set it to 2 or more, or set generation.max_new_tokens instead.",
+        )
     for name in ("max_new_tokens", "max_length"):
         if most is not None and wanted.get(name, 0) > most:
             raise FinetuneError(

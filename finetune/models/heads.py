@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from finetune.errors import FinetuneError
-from finetune.text import join_words
-
-if TYPE_CHECKING:
-    from finetune.tasks import Task
+from finetune.tasks import Task, all_tasks
+from finetune.text import join_words, with_article
 
 # The families that are named when another is to be taken: those with checkpoints of every size and language.
 KNOWN_FAMILIES = (
@@ -24,9 +20,9 @@ def auto_class(task: Task, kind: str, model_type: str) -> str:
     """
     if kind not in task.auto_classes:
         raise FinetuneError(
-            f"model.name_or_path: a {model_type} model is {kind}, and {task.name} is for "
+            f"model.name_or_path: {with_article(model_type)} model is {kind}, and {task.name} is for "
             f"{join_words(task.auto_classes, 'or')} ones",
-            _what_fits(task),
+            _what_fits(task, kind, model_type),
         )
     return task.auto_classes[kind]
 
@@ -35,9 +31,9 @@ def require_head(task: Task, kind: str, model_type: str, reference: str) -> None
     """Raise FinetuneError when transformers has no head for a task in a family; no weights are looked at."""
     if not has_head(auto_class(task, kind, model_type), model_type):
         raise FinetuneError(
-            f"model.name_or_path: {reference} is a {model_type} model, which has no head for {task.name} in "
-            "transformers",
-            _what_fits(task),
+            f"model.name_or_path: {reference} is {with_article(model_type)} model, which has no head for "
+            f"{task.name} in transformers",
+            _what_fits(task, kind, model_type),
         )
 
 
@@ -51,7 +47,8 @@ def has_head(auto: str, model_type: str) -> bool:
     return CONFIG_MAPPING[model_type] in getattr(transformers, auto)._model_mapping
 
 
-def _what_fits(task: Task) -> str:
+def _what_fits(task: Task, kind: str, model_type: str) -> str:
+    """Return which families have a head for the task, and for which tasks this one has one."""
     from transformers import CONFIG_MAPPING
 
     from finetune.models.architecture import transformer_kind
@@ -62,4 +59,7 @@ def _what_fits(task: Task) -> str:
         return auto is not None and has_head(auto, family)
 
     families = [family for family in KNOWN_FAMILIES if family in CONFIG_MAPPING and fits(family)]
-    return f"Take a checkpoint of another family, for example {join_words(families, 'or')}."
+    hint = f"Take a checkpoint of another family, for example {join_words(families, 'or')}."
+    tasks = [name for name, other in all_tasks().items() if kind in other.auto_classes
+             and model_type in CONFIG_MAPPING and has_head(other.auto_classes[kind], model_type)]  # fmt: skip
+    return f"{hint} {model_type} does {join_words(tasks, 'and')}." if tasks else hint

@@ -31,6 +31,20 @@ SCHEDULERS_NOT_AVAILABLE = (
 )  # fmt: skip
 NOT_IN_THIS_VERSION = "not available in this version"
 
+# What people call the tasks elsewhere.
+TASK_NICKNAMES: Mapping[str, str] = {
+    **dict.fromkeys(("ner", "pos", "pos-tagging", "tagging", "named-entity-recognition"), "token-classification"),
+    **dict.fromkeys(("qa", "squad", "extractive-qa"), "question-answering"),
+    **dict.fromkeys(("mlm", "masked-lm", "masked-language-modeling"), "fill-mask"),
+    **dict.fromkeys(
+        ("clm", "causal-lm", "causal-language-modeling", "language-modeling", "sft", "chat", "instruction-tuning"),
+        "text-generation",
+    ),
+    **dict.fromkeys(("seq2seq", "seq2seq-lm", "text-to-text"), "text2text-generation"),
+    **dict.fromkeys(("mcq", "swag"), "multiple-choice"),
+    **dict.fromkeys(("sentiment-analysis", "sentiment", "sequence-classification", "nli"), "text-classification"),
+}
+
 VALIDATION_WORDS = ("valid", "val", "dev")  # other names under which that split is found
 STEPS_BETWEEN = 100  # evaluations, and checkpoints, when the recipe says `steps` without a number
 
@@ -103,6 +117,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
         return
     yield from _columns(recipe, task)
     yield from _settings(recipe, task)
+    yield from _windows(recipe)
     yield from _problem_type(recipe, task)
     yield from _metrics(recipe, task)
 
@@ -153,7 +168,7 @@ def _value(recipe: Recipe, key: Path) -> Any:
 
 def _unknown_task(name: str) -> str:
     known = join_words(all_tasks(), "and")
-    near = did_you_mean(name, all_tasks())
+    near = TASK_NICKNAMES.get(name.lower().replace("_", "-").replace(" ", "-")) or did_you_mean(name, all_tasks())
     if near:
         return f"unknown task {name!r}; did you mean {near}?"
     return f"unknown task {name!r}; this version has {known}"
@@ -250,6 +265,7 @@ def _small_gain(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:
+    yield from _roles_of_one_form(recipe, task)
     roles = {column.role: column for column in task.all_columns}
     played: dict[str, str] = {}
     for role, names in recipe.dataset.columns.items():
@@ -266,6 +282,26 @@ def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:
             other = played.setdefault(name, role)
             if other != role:
                 yield Finding(key, f"the column {name} already plays {other}")
+
+
+def _roles_of_one_form(recipe: Recipe, task: Task) -> Iterator[Finding]:
+    """Yield the role that does not go together with one before it, as a text and a prompt do not."""
+    forms = [{column.role for column in form} for form in (task.columns, *task.forms)]
+    given = [role for role in recipe.dataset.columns if any(role in form for form in forms)]
+    for place in range(1, len(given)):
+        if not any(form.issuperset(given[: place + 1]) for form in forms):
+            ways = join_words(join_words(sorted(form), "and") for form in forms)
+            said = f"does not go together with {join_words(given[:place], 'and')}; {task.name} takes {ways}"
+            yield Finding(("dataset", "columns", given[place]), said, (TASK,))
+            return
+
+
+def _windows(recipe: Recipe) -> Iterator[Finding]:
+    longest, stride = recipe.preprocessing.max_length, ("preprocessing", "doc_stride")
+    overlap = recipe.preprocessing.doc_stride
+    if longest is not None and overlap >= longest and overlap != all_leaves()[stride].default:
+        said = f"{overlap} tokens of overlap, where a window has max_length: {longest}; a half of it is the most"
+        yield Finding(stride, said, (TASK, ("preprocessing", "max_length")))
 
 
 def _settings(recipe: Recipe, task: Task) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetune.models.generation import OF_BEAMS, OF_SAMPLING, without_effect
 from finetune.recipe.expected import found
 from finetune.tasks import all_tasks
 from finetune.text import did_you_mean, join_words
@@ -98,6 +99,16 @@ def generation_faults(recipe: "Recipe") -> Iterator[tuple[tuple[str, ...], str, 
     for longest, fewest in (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length")):
         if longest in given and fewest in given:
             yield (*GENERATION, fewest), f"given besides generation.{longest}, which counts the same; keep one", ()
+    for least, most in (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length")):
+        low, high = given.get(least, 0), given.get(most, 0)
+        if SETTINGS[least].holds(low) and SETTINGS[most].holds(high) and low > high:
+            yield (*GENERATION, least), f"{low} is more than generation.{most}, which is {high}", ()
+    # Without the switch it is the checkpoint that says whether texts are sampled: then only its settings tell.
+    off = (
+        *(OF_SAMPLING if given.get("do_sample") is False else ()),
+        *(OF_BEAMS if given.get("num_beams") == 1 else ()),
+    )
+    yield from (((*GENERATION, name), without_effect(name), ()) for name in off if name in given)
 
 
 def _known() -> str:

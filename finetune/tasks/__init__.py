@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from finetune.errors import FinetuneError
+
 # Every other metric is better the greater it is.
 LOWER_IS_BETTER = frozenset({"loss", "mse", "mae", "rmse", "perplexity", "brier_score", "wer", "cer", "ter"})
 
@@ -230,6 +232,26 @@ def chosen_loss(logits: Any, known: Any, chosen: Any, smoothing: float) -> Any:
         evenly = -chances.masked_fill(~known, 0.0).sum(-1) / known.sum(-1)
         missed = (1 - smoothing) * missed + smoothing * evenly
     return missed.sum()
+
+
+def require_room(context: Context, pair: bool = False, added: int = 0, before: str = "") -> None:
+    """Raise FinetuneError where max_length leaves no token for a text, or for each of a pair, beside the special ones.
+
+    `added` are special tokens that the tokenizer does not put there itself; `before` is put before every text.
+    """
+    if context.max_length is None or not context.truncation:
+        return
+    taken = context.tokenizer.num_special_tokens_to_add(pair=pair) + added
+    said = f"{taken} of which are special ones"
+    if before:
+        prefix = len(context.tokenizer(before, add_special_tokens=False)["input_ids"])
+        taken, said = taken + prefix, f"{said} and {prefix} those of preprocessing.source_prefix"
+    if context.max_length < taken + 1 + pair:
+        texts = "two texts" if pair else "a text"
+        raise FinetuneError(
+            f"preprocessing.max_length: {context.max_length} tokens, {said}, leave no room for {texts}",
+            f"Set preprocessing.max_length to {taken + 1 + pair} at least; the texts need more.",
+        )
 
 
 @cache

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task
+from finetune.tasks import Column, Context, LabelScheme, Task, require_room
 from finetune.tasks.text_generation import IGNORED, answer, measure, token_formulas, token_sums
 
 MASKED = "masked_lm"
@@ -31,6 +31,12 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
         raise FinetuneError(
             f"no text has {tokenizer.mask_token}, the place to be filled",
             f"Write {tokenizer.mask_token} for the word that is to be found.",
+        )
+    require_room(context)
+    if not tokenizer.is_fast:
+        raise FinetuneError(
+            "model.name_or_path: its tokenizer does not say which of its tokens are one word, nor where a text goes on",
+            "Take a checkpoint with a fast tokenizer (tokenizer.json).",
         )
     goes_on = context.truncation and not (context.predicting or context.single)
     encoded = tokenizer(

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss
+from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss, require_room
 
 CHOICE = "multiple_choice"
-CHOICE_ROLES = ("choice_1", "choice_2", "choice_3", "choice_4", "choice_5")
+CHOICE_ROLES = tuple(f"choice_{number}" for number in range(1, 11))
 
 
 def choices_of(row: Mapping[str, Any]) -> list[str]:
@@ -38,6 +38,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
     prompts = [(_prompt(row), choice) for row in each for choice in choices_of(row)]
     one = _likelihood if context.kind == "decoder-only" else _pair
     limit = context.max_length if context.truncation else None
+    require_room(context, pair=context.kind != "decoder-only")
     flat = one([prompt for prompt, _ in prompts], [choice for _, choice in prompts], limit, context.tokenizer)
     features: dict[str, list[Any]] = {name: [] for name in flat}
     start = 0
@@ -185,7 +186,7 @@ _ANSWER = Column(
 
 
 def _own_column(place: int, role: str) -> Column:
-    letter = "abcde"[place]
+    letter = "abcdefghij"[place]
     names = (f"ending{place}", f"ending_{place}", f"option{place + 1}", f"option_{letter}", f"choice{place + 1}",
              f"sol{place + 1}", f"answer{place + 1}", f"answer{letter}")  # fmt: skip
     return Column(role, names, required=place < 2)

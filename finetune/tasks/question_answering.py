@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss, ratio
+from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss, ratio, require_room
 
 SQUAD = "squad"
 SQUAD_V2 = "squad_v2"  # some questions have no answer
@@ -36,6 +36,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
     limit = context.max_length - len(added) if context.truncation and context.max_length else None
     questions, strides = rows["question"], [0] * len(rows["question"])
     if limit is not None:
+        require_room(context, pair=True, added=len(added))
         questions, strides = _fitting(questions, limit, context)
     shortened = [int(kept != whole) for kept, whole in zip(questions, rows["question"], strict=True)]
     features: dict[str, list[Any]] = {"starts": [], "ends": [], "source": [], "cut": []}
@@ -88,7 +89,7 @@ def _fitting(questions: list[str], limit: int, context: Context) -> tuple[list[s
     special = context.tokenizer.num_special_tokens_to_add(pair=True)
     cut, strides = [], []
     for question, offsets in zip(questions, encoded["offset_mapping"], strict=True):
-        most = max(1, limit // 2)
+        most = max(1, min(limit // 2, limit - special - 1))
         cut.append(question[: offsets[most - 1][1]] if len(offsets) > most else question)
         room = limit - special - min(len(offsets), most)
         strides.append(max(0, min(context.doc_stride, room // 2)))
@@ -274,6 +275,7 @@ TASK = Task(
         Column("context", ("context", "passage", "paragraph", "document", "text")),
         Column("answers", ("answers", "answer"), kind="answers", target=True),
     ),
+    settings=("doc_stride", "max_answer_length", "null_score_diff_threshold"),
     problem_types=(SQUAD, SQUAD_V2),
     metrics={
         SQUAD: ("f1", "exact_match"),

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, ratio
+from finetune.tasks import Column, Context, LabelScheme, Task, ratio, require_room
 
 TEXT = "text"
 IGNORED = -100
@@ -33,6 +33,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
     _speak(tokenizer, settings)
     prefix = settings.get("source_prefix") or ""
     limit = context.max_length if context.truncation else None
+    require_room(context, before=prefix)
     cut = {"truncation": context.truncation, "max_length": limit}
     encoded = tokenizer([prefix + text for text in rows["source"]], **cut)
     features = {name: encoded[name] for name in ("input_ids", "attention_mask")}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from finetune.tasks import Column, Context, LabelScheme, Task
+from finetune.tasks import Column, Context, LabelScheme, Task, require_room
 
 SINGLE = "single_label_classification"
 MULTI = "multi_label_classification"
@@ -14,6 +14,7 @@ _CLASS_METRICS = ("f1_macro", "f1_micro", "f1_weighted", "precision_macro", "rec
 
 def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]:
     """Turn texts, or pairs of texts, into token ids without padding."""
+    require_room(context, pair="text_pair" in rows)
     pairs = (rows["text"], rows["text_pair"]) if "text_pair" in rows else (rows["text"],)
     limit = context.max_length if context.truncation else None
     return dict(context.tokenizer(*pairs, truncation=context.truncation, max_length=limit, padding=False))

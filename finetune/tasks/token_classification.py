@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, ratio
+from finetune.tasks import Column, Context, LabelScheme, Task, ratio, require_room
 
 ENTITIES = "entities"
 TAGS = "tags"
@@ -30,6 +30,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
     texts = rows["text"] if "text" in rows else [" ".join(tokens) for tokens in rows["tokens"]]
     windows = context.truncation and bool(context.settings.get("return_overflowing_tokens"))
     limit = context.max_length if context.truncation else None
+    require_room(context)
     encoded = context.tokenizer(
         texts,
         truncation=context.truncation,
@@ -327,11 +328,12 @@ def balanced_weights(known: Any, labels: LabelScheme) -> list[float]:
     """Return weights inverse to how often each tag occurs: words / (tags × words with the tag)."""
     import numpy
 
-    tags = numpy.concatenate([chunk.flatten().to_numpy() for chunk in known.chunks])
-    if tags.dtype == object:
+    flat = [chunk.flatten() for chunk in known.chunks]
+    if any(part.type.num_fields for part in flat):
         raise FinetuneError(
             "training.class_weights: balanced counts the tags of tokens, and the data has spans", "Give the weights."
         )
+    tags = numpy.concatenate([part.to_numpy() for part in flat])
     counts = numpy.bincount(tags[tags >= 0], minlength=labels.num_labels).tolist()
     return [sum(counts) / (labels.num_labels * max(count, 1)) for count in counts]
 
@@ -364,6 +366,7 @@ TASK = Task(
             Column("spans", ("spans", "entities"), kind="spans", target=True),
         ),
     ),
+    settings=("return_overflowing_tokens", "doc_stride", "label_all_tokens"),
     problem_types=(ENTITIES, TAGS),
     metrics={ENTITIES: ("f1", "precision", "recall", "accuracy"), TAGS: ("accuracy",)},
     auto_classes=dict.fromkeys(("encoder-only", "decoder-only", "encoder-decoder"), "AutoModelForTokenClassification"),

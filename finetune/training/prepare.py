@@ -163,6 +163,7 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
             shrink_config(checkpoint.config)
         precision = choose_precision(recipe.training.mixed_precision, pick_device(), checkpoint.model_type)
         max_length = checkpoint.max_length(recipe.preprocessing.max_length)
+        checkpoint.max_length(recipe.preprocessing.max_target_length, "max_target_length")
     with phase("preprocess"), ranks.local_main_first():
         data = load_data(recipe, task, rows_needed(recipe.training), with_test)
         metric_names, best_metric = choose_metrics(recipe, data.task, data.labels)

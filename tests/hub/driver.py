@@ -46,9 +46,10 @@ def _stay_on_this_machine() -> None:
 
 
 def _never_wait() -> None:
+    from huggingface_hub import file_download
     from huggingface_hub.utils import _http
 
-    _http.time = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    _http.time = file_download.time = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
 
 
 if __name__ == "__main__":

@@ -41,12 +41,14 @@ class Answer:
         return message, hint
 
 
-def run_commands(folder: Path, url: str, commands: Sequence[Sequence[str]], impatient: bool = False) -> list[Answer]:
+def run_commands(
+    folder: Path, url: str, commands: Sequence[Sequence[str]], impatient: bool = False, **variables: str
+) -> list[Answer]:
     """Run commands one after the other in a folder, which also holds the caches, with a hub at an address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "FINETUNE_"))}
     environment |= {
         "HF_ENDPOINT": url, "HF_HOME": str(folder / "hf"), "FINETUNE_CACHE": str(folder / "cache"),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(ROOT), **variables,
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "tests.hub.driver", *(["--impatient"] if impatient else [])],

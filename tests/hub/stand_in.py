@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 # What the hub keeps in large-file storage, and so redirects.
 LARGE = (".parquet", ".safetensors", ".bin")
+_HANGS_S = 5.0
 
 _RESOLVE = re.compile(r"/(?P<kind>datasets/)?(?P<id>[^/]+/[^/]+|[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _API = re.compile(
@@ -30,12 +31,13 @@ _API = re.compile(
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub: its kind (models or datasets), id (owner/name), and files by path."""
+    """A repository of the hub: its kind (models or datasets), id (owner/name), files by path, and older commits."""
 
     kind: str
     id: str
     files: dict[str, bytes] = field(repr=False)
     gated: bool = False
+    older: tuple[Repository, ...] = field(default=(), repr=False)
 
     @cached_property
     def commit(self) -> str:
@@ -75,6 +77,18 @@ class Repository:
         }  # fmt: skip
 
 
+@dataclass
+class Fault:
+    """What goes wrong with the next requests whose path fits a pattern, one after the other; then all is well.
+
+    "half": the connection breaks in the middle of the body; "drop": it is closed without a word; "hang": no answer
+    comes for a while; a number: the status of a refusal.
+    """
+
+    pattern: str
+    what: list[str | int]
+
+
 @dataclass(frozen=True)
 class StandIn:
     """A running stand-in: its address, and every request that it got as (method, path)."""
@@ -108,7 +122,8 @@ class _Hub:
         self.repositories = {(repository.kind, repository.id): repository for repository in repositories}
         self.large = {
             hashlib.sha256(content).hexdigest(): content
-            for repository in repositories
+            for newest in repositories
+            for repository in (newest, *newest.older)
             for path, content in repository.files.items()
             if path.endswith(LARGE)
         }
@@ -128,9 +143,12 @@ class _Hub:
         repository = self.repositories.get((kind, name))
         if repository is None:  # the hub does not tell a stranger what is missing from what is private: 401, not 404
             return _refusal(401, "RepoNotFound", "Invalid username or password.")
-        if unquote(revision) not in ("main", repository.commit):
-            return _refusal(404, "RevisionNotFound", f"Invalid rev id: {unquote(revision)}")
-        return repository
+        if unquote(revision) == "main":
+            return repository
+        for commit in (repository, *repository.older):
+            if commit.commit == unquote(revision):
+                return commit
+        return _refusal(404, "RevisionNotFound", f"Invalid rev id: {unquote(revision)}")
 
     def _file(self, asked: re.Match[str], host: str) -> _Answer:
         repository = self._find("datasets" if asked["kind"] else "models", asked["id"], asked["revision"])
@@ -146,7 +164,9 @@ class _Hub:
             return _Answer(200, {**headers, "ETag": f'"{entry["oid"]}"'}, repository.files[path])
         linked = {"X-Linked-Size": str(entry["size"]), "X-Linked-ETag": f'"{entry["lfs"]["oid"]}"'}
         storage = host.replace("127.0.0.1", "localhost")  # another host, as the hub's is: headers of the 302 count
-        return _Answer(302, {**headers, **linked, "Location": f"http://{storage}/cdn/{entry['lfs']['oid']}"})
+        return _Answer(
+            302, {**headers, **linked, "Location": f"http://{storage}/cdn/{entry['lfs']['oid']}?of={repository.id}"}
+        )
 
     def _about(self, asked: re.Match[str], values: dict[str, list[str]]) -> _Answer:
         repository = self._find(asked["kind"], asked["id"], asked["revision"] or "main")
@@ -163,7 +183,9 @@ class _Hub:
         return _json(repository.info())
 
 
-def _handler(hub: _Hub, requests: list[tuple[str, str]]) -> type[BaseHTTPRequestHandler]:
+def _handler(
+    hub: _Hub, requests: list[tuple[str, str]], faults: Sequence[Fault], closing: threading.Event
+) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -171,7 +193,16 @@ def _handler(hub: _Hub, requests: list[tuple[str, str]]) -> type[BaseHTTPRequest
             length = int(self.headers.get("Content-Length") or 0)
             form = parse_qs(self.rfile.read(length).decode()) if length else {}
             requests.append((self.command, self.path))
-            answer = hub.answer(self.command, self.path, form, self.headers["Host"])
+            fault = self._fault()
+            if fault == "hang":
+                closing.wait(_HANGS_S)
+            if fault in ("hang", "drop"):
+                self.close_connection = True
+                return
+            if isinstance(fault, int):
+                answer = _refusal(fault, None, "Try again later.")
+            else:
+                answer = hub.answer(self.command, self.path, form, self.headers["Host"])
             status, body, headers = answer.status, answer.body, dict(answer.headers)
             if status == 200 and (part := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")):
                 first, last = int(part[1]), min(int(part[2] or len(body) - 1), len(body) - 1)
@@ -182,7 +213,14 @@ def _handler(hub: _Hub, requests: list[tuple[str, str]]) -> type[BaseHTTPRequest
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body)
+                self.wfile.write(body[: len(body) // 2] if fault == "half" else body)
+            self.close_connection = fault == "half"
+
+        def _fault(self) -> str | int | None:
+            for fault in faults:
+                if fault.what and re.search(fault.pattern, f"{self.command} {self.path}"):
+                    return fault.what.pop(0)
+            return None
 
         do_HEAD = do_GET
         do_POST = do_GET
@@ -194,16 +232,18 @@ def _handler(hub: _Hub, requests: list[tuple[str, str]]) -> type[BaseHTTPRequest
 
 
 @contextmanager
-def serve(repositories: Sequence[Repository]) -> Iterator[StandIn]:
+def serve(repositories: Sequence[Repository], faults: Sequence[Fault] = ()) -> Iterator[StandIn]:
     """Serve repositories on a free port of the loopback until the block ends."""
     requests: list[tuple[str, str]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(_Hub(repositories), requests))
+    closing = threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(_Hub(repositories), requests, faults, closing))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield StandIn(f"http://127.0.0.1:{server.server_port}", requests)
     finally:
+        closing.set()
         server.shutdown()
         server.server_close()
         thread.join()

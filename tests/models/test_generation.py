@@ -100,7 +100,7 @@ def test_length_is_the_recipes_else_the_checkpoints_else_what_the_model_can_take
 
 
 def test_settings_that_contradict_each_other_are_one_clear_error(checkpoints):
-    with pytest.raises(FinetuneError, match=r"generation: .*temperature"):
+    with pytest.raises(FinetuneError, match=r"generation\.temperature: .*do_sample: true"):
         config_of(checkpoints("bart"), temperature=0.5)
     with pytest.raises(FinetuneError, match=r"generation\.max_new_tokens: 64, where the model can take 63"):
         config_of(checkpoints("bart"), max_new_tokens=64)

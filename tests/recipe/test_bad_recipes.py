@@ -300,6 +300,111 @@ GENERATION = [
 ]  # fmt: skip
 
 
+def _no_use(task, owners):
+    return f"{task} has no use for it, but {owners}; leave it out"
+
+
+# task, a line of the recipe, its problem
+TASKS = [
+    ("question-answering", "preprocessing: {packing: true}",
+     f"preprocessing.packing: {_no_use('question-answering', 'fill-mask and text-generation')}"),
+    ("question-answering", "preprocessing: {return_overflowing_tokens: true}",
+     f"preprocessing.return_overflowing_tokens: {_no_use('question-answering', 'token-classification')}"),
+    ("text-classification", "preprocessing: {doc_stride: 32}",
+     f"preprocessing.doc_stride: {_no_use('text-classification', 'question-answering and token-classification')}"),
+    ("text-classification", "preprocessing: {max_answer_length: 30}",
+     f"preprocessing.max_answer_length: {_no_use('text-classification', 'question-answering')}"),
+    ("fill-mask", "preprocessing: {label_all_tokens: true}",
+     f"preprocessing.label_all_tokens: {_no_use('fill-mask', 'token-classification')}"),
+    ("text-generation", "preprocessing: {source_prefix: 'summarize: '}",
+     "preprocessing.source_prefix: "
+     + _no_use("text-generation", "text2text-generation, summarization and translation")),
+    ("question-answering", "preprocessing: {max_length: 64, doc_stride: 64}",
+     "preprocessing.doc_stride: 64 tokens of overlap, where a window has max_length: 64; a half of it is the most"),
+    ("fill-mask", "preprocessing: {mlm_probability: 0}",
+     "preprocessing.mlm_probability: expected a number above 0 and below 1, found the number 0"),
+    ("fill-mask", "preprocessing: {mlm_probability: 1}",
+     "preprocessing.mlm_probability: expected a number above 0 and below 1, found the number 1"),
+    ("fill-mask", "preprocessing: {mlm_probability: 15%}",
+     "preprocessing.mlm_probability: expected a number above 0 and below 1, found the text '15%'; write 0.15"),
+    ("fill-mask", "preprocessing: {whole_word: true}",
+     "preprocessing.whole_word: unknown key; did you mean whole_word_mask?"),
+    ("fill-mask", "generation: {num_beams: 2}",
+     "generation: fill-mask generates no text (text2text-generation, summarization, translation and text-generation "
+     "do); leave it out"),
+    ("summarization", "generation: {num_beams: 0}",
+     "generation.num_beams: expected a whole number, 1 or more, found the number 0"),
+    ("summarization", "generation: {beam_size: 4, num_beams: 1}", "generation.beam_size: unknown key; known: "),
+    ("summarization", "generation: {num_beams: 1, length_penalty: 2.0}",
+     "generation.length_penalty: has no effect without generation.num_beams: 2 or more; add that, or leave it out"),
+    ("text-generation", "generation: {do_sample: false, temperature: 0.7}",
+     "generation.temperature: has no effect without generation.do_sample: true; add that, or leave it out"),
+    ("text-generation", "generation: {do_sample: true, temperature: 0}",
+     "generation.temperature: expected a number above 0, found the number 0"),
+    ("text-generation", "generation: {max_new_tokens: 4, min_new_tokens: 9}",
+     "generation.min_new_tokens: 9 is more than generation.max_new_tokens, which is 4"),
+    ("text-generation", "generation: {max_tokens: 9}",
+     "generation.max_tokens: unknown key; did you mean max_new_tokens?"),
+    ("text-generation", "generation: greedy",
+     "generation: expected a mapping (key: value) or null, found the text 'greedy'"),
+    ("token-classification", "preprocessing: {whole_word_mask: true}",
+     f"preprocessing.whole_word_mask: {_no_use('token-classification', 'fill-mask')}"),
+    ("token-classification", "training: {metric_for_best_model: f1_LOC}",
+     "training.metric_for_best_model: f1_LOC is not scored; this recipe scores f1, "),
+    ("question-answering", "evaluation: {metrics: [bleu]}",
+     "evaluation.metrics: bleu is a metric of text2text-generation; question-answering has f1, "),
+]  # fmt: skip
+
+# task, columns, the problem
+COLUMNS = [
+    ("text-generation", "{text: story, prompt: question}",
+     "prompt: does not go together with text; text-generation takes text, completion and prompt or messages"),
+    ("token-classification", "{tokens: words, spans: entities}",
+     "spans: does not go together with tokens; token-classification takes tags and tokens or spans and text"),
+    ("question-answering", "{text: passage}", "text: unknown role; did you mean context?"),
+    ("question-answering", "{question: q, context: q}", "context: the column q already plays question"),
+    ("fill-mask", "{label: text}", "label: unknown role; did you mean text: label?"),
+    ("multiple-choice", "{choices: [a, b, c]}", "choices: takes the name of one column, found a list of 3"),
+]  # fmt: skip
+
+NICKNAMES = [
+    ("ner", "token-classification"), ("pos_tagging", "token-classification"), ("QA", "question-answering"),
+    ("masked-lm", "fill-mask"), ("sft", "text-generation"), ("causal-lm", "text-generation"),
+    ("seq2seq", "text2text-generation"), ("sentiment-analysis", "text-classification"), ("summarisation",
+    "summarization"), ("question_answering", "question-answering"), ("mcq", "multiple-choice"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "line", "message"), TASKS)
+def test_bad_recipe_of_a_task(task, line, message, folder):
+    [problem] = refused(f"{START.replace('text-classification', task)}{line}\n", folder)
+    assert problem.startswith(f"recipe.yaml:4: {message}")
+
+
+@pytest.mark.parametrize(("task", "columns", "message"), COLUMNS)
+def test_bad_recipe_columns_of_a_task(task, columns, message, folder):
+    text = f"task: {task}\n{MODEL}dataset: {{path: c/d, columns: {columns}}}\n"
+    assert refused(text, folder)[-1] == f"recipe.yaml:3: dataset.columns.{message}"
+
+
+@pytest.mark.parametrize(("written", "meant"), NICKNAMES)
+def test_bad_recipe_task_by_another_name(written, meant, folder):
+    [problem] = refused(f"task: {written}\n{MODEL}{DATA}", folder)
+    assert problem == f"recipe.yaml:1: task: unknown task {written!r}; did you mean {meant}?"
+
+
+def test_bad_recipe_of_a_task_has_all_its_problems_at_once(folder):
+    lines = [
+        "preprocessing: {packing: true, mlm_probability: 0.3}", "generation: {num_beams: 2}",
+        "training: {metric_for_best_model: bleu}",
+    ]  # fmt: skip
+    found = refused("\n".join([START.replace("text-classification", "question-answering").strip(), *lines]), folder)
+    keys = [problem.split(": ")[1] for problem in found[1:]]
+    assert keys == [
+        "preprocessing.packing", "preprocessing.mlm_probability", "generation", "training.metric_for_best_model",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("line", "message"), GENERATION)
 def test_bad_recipe_generation(line, message, folder):
     assert refused(f"{TRANSLATION}{line}\n", folder) == [f"recipe.yaml:4: {message}"]

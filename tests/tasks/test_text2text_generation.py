@@ -331,8 +331,8 @@ def test_run_of_objects_with_several_references_and_a_prefix(toy_recipe, tmp_pat
 REFUSED = [
     ("gpt2", {}, {}, "a gpt2 model is decoder-only, and summarization is for encoder-decoder ones"),
     ("bart", {"columns": {"target": "summarry"}}, {}, "has no column 'summarry'"),
-    ("bart", {"columns": {"source": "text", "target": "number"}}, {}, "no label"),
-    ("bart", {}, {"temperature": 0.5}, "generation: "),
+    ("bart", {"columns": {"source": "text", "target": "number"}}, {}, "no target"),
+    ("bart", {}, {"temperature": 0.5}, "generation.temperature: has no effect without generation.do_sample: true"),
     ("bart", {}, {"max_new_tokens": 999}, "generation.max_new_tokens: 999, where the model can take 63"),
 ]
 

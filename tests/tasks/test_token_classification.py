@@ -282,7 +282,7 @@ def test_the_task_is_in_the_registry():
         ("dataset.columns={tokens: a, tags: [b, c]}", "takes the name of one column, found a list of 2"),
         ("dataset.problem_type=regression", "regression is for text-classification; leave it out for token-"),
         ("dataset.columns={tokens: words}", "has no column 'words'"),
-        ("dataset.columns={text: tokens}", "no column is named as a spans usually is (spans, entities)"),
+        ("dataset.columns={text: tokens}", "no column is named as spans usually are (spans, entities)"),
         ("training.class_weights=[1.0,2.0]", "2 weights for 5 labels (O, B-gloom, I-gloom, B-joy, I-joy)"),
         ("preprocessing.truncation=false preprocessing.max_length=5", "tokens, where 5 is the limit"),
         ("dataset.streaming=true preprocessing.return_overflowing_tokens=true", "how many windows a stream has"),
