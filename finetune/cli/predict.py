@@ -43,7 +43,7 @@ def predict(
     from finetune.console import quiet_libraries
 
     quiet_libraries()
-    from finetune.predict import Request
-    from finetune.predict import predict as predict_rows
+    from finetune.using.predict import Request
+    from finetune.using.predict import predict as predict_rows
 
     predict_rows(Request(run, file, output_dir, output, format, batch_size, column or ()))

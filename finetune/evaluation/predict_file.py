@@ -93,6 +93,15 @@ def _as_trained(task: Task, trained: Mapping[str, str]) -> Task:
     return replace(task, columns=columns, forms=tuple(form for form in inputs if form is not own))
 
 
+def scored_task(finished: Finished) -> Task:
+    """Return the task of a run with its target: the inputs that the model was trained on, and other forms."""
+    whole, own = all_tasks()[finished.task.name], set(finished.roles)
+    forms = [whole.columns, *whole.forms]
+    trained = next(form for form in forms if own <= {column.role for column in form})
+    columns = (*finished.task.columns, *(column for column in trained if column.target))
+    return replace(whole, columns=columns, forms=tuple(form for form in forms if form is not trained))
+
+
 def _no_model(run: Run) -> FinetuneError:
     if run.status == "running":
         return FinetuneError(f"{run.run_id}: the run is still alive and has no model yet", "Wait for it to end.")
@@ -105,10 +114,11 @@ def _no_model(run: Run) -> FinetuneError:
     )
 
 
-def load_model(finished: Finished) -> tuple[Any, Context]:
+def load_model(finished: Finished, predicting: bool = True) -> tuple[Any, Context]:
     """Load model (float32, on the CPU) and what goes with it; nothing is downloaded and no foreign code is run.
 
-    Raises FinetuneError when the folder cannot be loaded.
+    `predicting`: rows come without targets, to be answered for a user. Raises FinetuneError when the folder cannot be
+    loaded.
     """
     import torch
     import transformers
@@ -132,7 +142,7 @@ def load_model(finished: Finished) -> tuple[Any, Context]:
     model.eval()
     labels = _label_scheme(finished, model.config)
     known = finished.max_length, finished.preprocessing, finished.generation
-    return model, replace(task_context(tokenizer, labels, kind, model.config, *known), predicting=True)
+    return model, replace(task_context(tokenizer, labels, kind, model.config, *known), predicting=predicting)
 
 
 def _label_scheme(finished: Finished, config: Any) -> LabelScheme:
@@ -142,8 +152,23 @@ def _label_scheme(finished: Finished, config: Any) -> LabelScheme:
     return LabelScheme(problem_type, tuple(config.id2label[index] for index in range(config.num_labels)))
 
 
-def parse_columns(words: Iterable[str], finished: Finished) -> dict[str, str]:
-    """Read role=name pairs of the command line; raises FinetuneError for a role that the model has no input for."""
+def recorded_labels(finished: Finished) -> LabelScheme:
+    """Return how a run read its labels; raises FinetuneError when its record does not say."""
+    known, problem_type = finished.run.dataset.get("label_names"), finished.run.dataset.get("problem_type")
+    if not isinstance(known, list) or problem_type not in finished.task.problem_types:
+        raise FinetuneError(
+            f"{finished.run.run_id}: the record does not say how its labels are read (dataset.problem_type, "
+            "dataset.label_names)",
+            "Use a run of this version of finetune.",
+        )
+    return LabelScheme(problem_type, tuple(known))
+
+
+def parse_columns(words: Iterable[str], finished: Finished, scored: Task | None = None) -> dict[str, str]:
+    """Read role=name pairs of the command line; raises FinetuneError for a role that the model has no input for.
+
+    `scored` is the task with its target, which then has a column too.
+    """
     columns = {}
     for word in words:
         role, equals, name = word.partition("=")
@@ -151,11 +176,12 @@ def parse_columns(words: Iterable[str], finished: Finished) -> dict[str, str]:
             raise FinetuneError(
                 f"--column {word}: expected role=name", f"For example --column {finished.roles[0]}=body"
             )
-        roles = [column.role for column in finished.task.all_inputs]
+        roles = [column.role for column in (scored.all_columns if scored else finished.task.all_inputs)]
         if role not in roles:
             near = did_you_mean(role, roles)
             raise FinetuneError(
-                f"--column {word}: the model has no input {role!r}; it has {join_words(roles, 'and')}",
+                f"--column {word}: the model has no {'column' if scored else 'input'} {role!r}; it has "
+                f"{join_words(roles, 'and')}",
                 f"Did you mean {near}={name}?" if near else f"For example --column {finished.roles[0]}={name}",
             )
         columns[role] = name

@@ -12,26 +12,10 @@ import pytest
 from finetune.cli.app import main
 
 
-@pytest.fixture(scope="module")
-def runs(checkpoints, toy_data, tmp_path_factory):
+@pytest.fixture
+def runs(toy_runs):
     """Return a folder with one finished run, called toy."""
-    import yaml
-
-    folder = tmp_path_factory.mktemp("predict")
-    recipe = {
-        "task": "text-classification",
-        "model": {"name_or_path": str(checkpoints("gpt2"))},
-        "dataset": {"path": str(toy_data)},
-        "training": {"max_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 5e-3, "save_strategy": "no",
-                     "load_best_model_at_end": False},
-        "evaluation": {"baselines": []},
-        "emissions": {"country_iso_code": "BRA"},
-    }  # fmt: skip
-    (folder / "toy.yaml").write_text(yaml.safe_dump(recipe))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINETUNE_CACHE", str(folder / "cache"))
-        assert main(["run", str(folder / "toy.yaml"), "--output-dir", str(folder / "runs")]) == 0
-    return folder / "runs"
+    return toy_runs
 
 
 @pytest.fixture
@@ -77,7 +61,7 @@ def test_predict_with_a_run_of_another_kind_of_device_takes_what_suits_here(runs
     record["training"]["mixed_precision"] = "fp16"
     (tmp_path / directory.name / "run.json").write_text(json.dumps(record))
     chosen = []
-    monkeypatch.setattr("finetune.predict.choose_precision", lambda *wanted: chosen.append(wanted) or "no")
+    monkeypatch.setattr("finetune.using.model.choose_precision", lambda *wanted: chosen.append(wanted) or "no")
     monkeypatch.setattr(sys, "stdin", io.StringIO("a lovely day\n"))
     assert main(["predict", "toy", "--output-dir", str(tmp_path)]) == 0
     assert [wanted[0] for wanted in chosen] == ["auto"]
@@ -162,7 +146,7 @@ def test_predict_never_writes_over_its_input(predict, tmp_path):
     ],
 )
 def test_predict_explains_what_is_wrong_before_it_computes(predict, monkeypatch, arguments, message):
-    monkeypatch.setattr("finetune.predict.load_model", lambda finished: pytest.fail("too late"))
+    monkeypatch.setattr("finetune.using.model.load_model", lambda *a, **k: pytest.fail("too late"))
     code, out, err = predict(*arguments)
     assert (code, out) == (1, "")
     assert message in err
@@ -201,7 +185,7 @@ def test_predict_with_an_unfinished_run_says_how_to_go_on(runs, tmp_path, capsys
 
 def test_predict_writes_pairs_numbers_and_several_labels():
     from finetune.evaluation.predict_file import Answer
-    from finetune.predict import csv_cells, json_line
+    from finetune.using.predict import csv_cells, json_line
 
     pair = Answer(1, {"text": "a", "text_pair": "b"}, {"prediction": 0.25})
     roles = ("text", "text_pair")

@@ -17,12 +17,9 @@ from typing import Any, TextIO
 from finetune.console import progress, say, someone_watches
 from finetune.data.rows import open_rows
 from finetune.errors import FinetuneError
-from finetune.evaluation.predict import Predictor
 from finetune.evaluation.predict_file import (
     Answer,
-    Finished,
     answer_batch,
-    load_model,
     open_finished,
     parse_columns,
     read_inputs,
@@ -31,7 +28,8 @@ from finetune.evaluation.predict_file import (
 from finetune.recipe.lookup import look_up
 from finetune.runs.record import find_run, read_run
 from finetune.text import plural
-from finetune.training.hardware import choose_precision, pick_device, start_accelerator
+from finetune.training.hardware import Hardware
+from finetune.using.model import open_predictor
 
 FORMATS = ("jsonl", "csv")
 _SHOWN_ROWS = 10
@@ -69,7 +67,7 @@ def _answer_all(request: Request) -> None:
     format = _format(request)
     _check_output(request)
     source = open_rows(Path(request.file) if request.file != "-" else _stdin())
-    predictor, where = _predictor(finished, request.batch_size)
+    predictor, hardware = open_predictor(finished, request.batch_size)
     began, done, unanswered = time.perf_counter(), 0, _Unanswered()
     with _open_output(request.output) as output, _progress(source.total, output) as advance:
         write = _writer(format, output, roles_in(source, finished, columns))
@@ -84,7 +82,12 @@ def _answer_all(request: Request) -> None:
             advance(done, "")
     unanswered.report()
     seconds = time.perf_counter() - began
-    say(f"{plural(done, 'row')} in {seconds:.1f} s, {done / seconds:,.0f} rows/s on {where}")
+    say(f"{plural(done, 'row')} in {seconds:.1f} s, {done / seconds:,.0f} rows/s on {_where(hardware)}")
+
+
+def _where(hardware: Hardware) -> str:
+    precision = hardware.mixed_precision
+    return hardware.device if precision == "no" else f"{hardware.device} in {precision}"
 
 
 def _stdin() -> TextIO:
@@ -93,23 +96,6 @@ def _stdin() -> TextIO:
     if sys.stdin.isatty():
         say("reading one text a line from the terminal; Ctrl-D ends")
     return sys.stdin
-
-
-def _predictor(finished: Finished, batch_size: int | None) -> tuple[Predictor, str]:
-    """Load the model to where the machine computes best; also return where that is, in words.
-
-    The precision is the run's own on the same kind of device, so that its answers come out again; else what suits.
-    """
-    device, trained = pick_device(), finished.run.training
-    model, context = load_model(finished)
-    precision = trained.get("mixed_precision") if trained.get("device") == device else None
-    precision = precision or choose_precision("auto", device, model.config.model_type)
-    accelerator = start_accelerator(precision, [], str(finished.folder.parent))
-    predictor = Predictor(
-        model.to(accelerator.device), finished.task, context, batch_size or finished.batch_size, accelerator.device,
-        accelerator.autocast,
-    )  # fmt: skip
-    return predictor, device if precision == "no" else f"{device} in {precision}"
 
 
 def _check_output(request: Request) -> None:
