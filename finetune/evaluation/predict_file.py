@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.batching import evaluation_batches
 from finetune.data.columns import choose_form
 from finetune.data.encoding import FULL_LENGTH, SOURCE, encode_rows
-from finetune.data.rows import PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows, without_target
+from finetune.data.rows import FILE_BATCH_ROWS, PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows, without_target
 from finetune.errors import FinetuneError
 from finetune.evaluation.answers import Answers
 from finetune.evaluation.predict import task_context, whole_answer
@@ -199,16 +199,18 @@ def _known_columns(source: RowSource, finished: Finished) -> dict[str, str]:
 
 
 def read_inputs(
-    source: RowSource, finished: Finished, given: Mapping[str, str], batch_size: int = PIPE_BATCH_ROWS
+    source: RowSource, finished: Finished, given: Mapping[str, str], predictor: Predictor | None = None
 ) -> Iterator[RowBatch]:
-    """Yield the rows of a source by role; of a pipe at least `batch_size` at once, when they are there.
+    """Yield the rows of a source by role; of a pipe at least a batch of the predictor at once, when they are there.
 
-    A column is found by what `given` says, else by its name in the run's own data, else by the usual names.
-    Raises FinetuneError, in the words of the command line.
+    A column is found by what `given` says, else by its name in the run's own data, else by the usual names. Texts that
+    are generated come a few batches at a time. Raises FinetuneError, in the words of the command line.
     """
     columns = _known_columns(source, finished) | dict(given)
+    at_once = max(predictor.batch_size if predictor else 0, PIPE_BATCH_ROWS)
+    of_file = FILE_BATCH_ROWS if finished.task.ask is None else at_once
     try:
-        yield from read_rows(source, finished.task, columns, max(batch_size, PIPE_BATCH_ROWS))
+        yield from read_rows(source, finished.task, columns, at_once, of_file)
     except FinetuneError as error:
         if "dataset.columns" not in f"{error.message} {error.hint}":
             raise

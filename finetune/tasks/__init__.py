@@ -67,7 +67,8 @@ class LabelScheme:
 class Context:
     """What the functions of a task work with beside rows and tensors; without class weights it travels to processes.
 
-    predicting: rows come without targets, to be answered for a user (`finetune predict`).
+    predicting: rows come without targets, to be answered for a user (`finetune predict`); top_k: how many answers to
+    each are wanted then, where a task ranks them (None: as many as it gives by itself).
     first_position: the position of the first token of a text in a packed row.
     single: a row may be one feature only, as in a stream, whose steps are counted in rows.
     max_length: the limit in tokens (None: none). settings: the keys of the recipe's `preprocessing` that are the
@@ -80,6 +81,7 @@ class Context:
     max_length: int | None
     truncation: bool = True
     predicting: bool = False
+    top_k: int | None = None
     single: bool = False
     first_position: int = 0
     doc_stride: int = 128
@@ -117,6 +119,7 @@ class Task:
     reduce(outputs, batch, context): all that is kept of a batch's outputs, one entry a feature: arrays, or lists of
         one-dimensional arrays or texts. `prediction` is one of them. Never logits: memory stays flat.
     answer(features, row, context): the reduced features of a row put together (None: it has one).
+    ranked: the problem types whose lines rank several answers, of which `context.top_k` are given.
     line(answer, row, context): the answer as JSON, in the user's words. words(target, labels): a target alike.
 
     Scores: without `measure`, `prediction` is a label and is compared with the target (accuracy, F1 …). With it,
@@ -143,6 +146,7 @@ class Task:
     words: Callable[[Any, LabelScheme], Any]
     forms: tuple[tuple[Column, ...], ...] = ()
     settings: tuple[str, ...] = ()
+    ranked: tuple[str, ...] = ()
     encodes_target: bool = False
     pads: Mapping[str, int | None] = field(default_factory=dict)
     redraw: Callable[[dict[str, list[Any]], Context], dict[str, list[Any]]] | None = None

@@ -1,43 +1,42 @@
-"""`finetune predict`: the model of a finished run on rows from a file or a pipe, as jsonl or csv."""
+"""`finetune predict`: the model of a finished run on rows of a file, a pipe or a folder."""
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from finetune.console import progress, say, someone_watches
-from finetune.data.rows import open_rows
+from finetune.console import progress, reader_is_gone, say, someone_watches
+from finetune.data.files import format_of
+from finetune.data.rows import RowSource, open_rows
+from finetune.emissions.meter import EnergyMeter
 from finetune.errors import FinetuneError
-from finetune.evaluation.predict_file import (
-    Answer,
-    answer_batch,
-    open_finished,
-    parse_columns,
-    read_inputs,
-    roles_in,
-)
-from finetune.recipe.lookup import look_up
+from finetune.evaluation.predict import Predictor
+from finetune.evaluation.predict_file import Answer, Finished, answer_batch, open_finished, parse_columns, read_inputs
+from finetune.evaluation.predict_file import roles_in as roles_of
 from finetune.runs.record import find_run, read_run
 from finetune.text import plural
 from finetune.training.hardware import Hardware
+from finetune.using.answers import check_output, choose_format, open_output, writer_of
+from finetune.using.energy import metered, spent_words
 from finetune.using.model import open_predictor
 
-FORMATS = ("jsonl", "csv")
 _SHOWN_ROWS = 10
+BESIDE = ".predictions"
+"""What the names of answers to a folder's files end in, before the ending that tells their format."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; `file` is a path or - for stdin, `columns` are role=name words."""
+    """What the command line asks for.
+
+    `file` is a path (of a folder: all files in it) or - for stdin, `columns` are role=name words.
+    """
 
     run: str
     file: str
@@ -46,43 +45,132 @@ class Request:
     format: str | None = None
     batch_size: int | None = None
     columns: Sequence[str] = ()
+    top_k: int | None = None
+    country: str | None = None
+    region: str | None = None
+
+
+@dataclass
+class _Work:
+    """The model at work, what is asked of it, and how far it has come."""
+
+    finished: Finished
+    predictor: Predictor
+    meter: EnergyMeter
+    columns: Mapping[str, str]
+    format: str
+    began: float
+    rows: int = 0
 
 
 def predict(request: Request) -> None:
     """Answer every row and write the answers as they come; raises FinetuneError for what the user can mend.
 
-    Nothing is kept: a batch is read, answered, written and flushed. An output file appears whole or not at all.
-    A reader that has seen enough (`| head`) ends it quietly.
+    Nothing is kept: a batch is read, answered, written and flushed. An output file appears whole or not at all. A
+    reader that has seen enough (`| head`) ends it quietly.
     """
-    try:
-        _answer_all(request)
-    except BrokenPipeError:
-        # What is still buffered goes nowhere, or Python would complain about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _answer_all(request: Request) -> None:
     finished = open_finished(read_run(find_run(request.run, request.output_dir)))
     columns = parse_columns(request.columns, finished)
-    format = _format(request)
-    _check_output(request)
-    source = open_rows(Path(request.file) if request.file != "-" else _stdin())
-    predictor, hardware = open_predictor(finished, request.batch_size)
-    began, done, unanswered = time.perf_counter(), 0, _Unanswered()
-    with _open_output(request.output) as output, _progress(source.total, output) as advance:
-        write = _writer(format, output, roles_in(source, finished, columns))
-        for batch in read_inputs(source, finished, columns, predictor.batch_size):
+    format = choose_format(request.format, request.output)
+    _check_top_k(request.top_k, finished, format)
+    source = Path(request.file) if request.file != "-" else None
+    files = _files_of(source, request.output, format) if source is not None and source.is_dir() else None
+    opened = None
+    if files is None:
+        check_output(request.output, source)
+        opened = open_rows(source or _stdin())
+    with metered(finished.run, request.country, request.region) as meter:
+        with meter.phase("load"):
+            predictor, hardware = open_predictor(finished, request.batch_size)
+            predictor = replace(predictor, context=replace(predictor.context, top_k=request.top_k))
+            work = _Work(finished, predictor, meter, columns, format, time.perf_counter())
+        ended = True
+        if opened is not None:
+            ended = _answer_source(work, opened, request.output)
+        faults = _answer_files(work, files or {})
+    if ended:
+        _say_what_it_took(work, hardware)
+    if faults:
+        raise FinetuneError(
+            f"{plural(len(faults), 'file')} of {len(files or ())} could not be answered:\n  " + "\n  ".join(faults),
+            "The others are answered.",
+        )
+
+
+def _check_top_k(top_k: int | None, finished: Finished, format: str) -> None:
+    task, problem_type = finished.task, finished.run.dataset.get("problem_type")
+    if top_k is None:
+        return
+    if problem_type not in task.ranked:
+        raise FinetuneError(
+            f"--top-k: {task.name} ({problem_type}) does not rank its answers", "Leave it out: each row has one answer."
+        )
+    if format == "csv":
+        raise FinetuneError("--top-k: a csv has one answer a row", "Use --format jsonl.")
+
+
+def _answer_source(work: _Work, source: RowSource, target: Path | None) -> bool:
+    """Answer the rows of a source; False: nobody reads the answers any more."""
+    unanswered = _Unanswered()
+    done = 0
+    with open_output(target) as output, _progress(source.total, output) as advance:
+        write = writer_of(work.format, output, roles_of(source, work.finished, work.columns))
+        for batch in read_inputs(source, work.finished, work.columns, work.predictor):
             for note in batch.notes:
                 say(f"note: {note}")
-            answers = answer_batch(predictor, batch)
+            with work.meter.phase("evaluate"):
+                answers = answer_batch(work.predictor, batch)
             write(answers)
             output.flush()
+            if reader_is_gone(output):
+                return False
             unanswered.add(answers)
             done += len(answers)
             advance(done, "")
+    work.rows += done
     unanswered.report()
-    seconds = time.perf_counter() - began
-    say(f"{plural(done, 'row')} in {seconds:.1f} s, {done / seconds:,.0f} rows/s on {_where(hardware)}")
+    return True
+
+
+def _files_of(folder: Path, output: Path | None, format: str) -> dict[Path, Path]:
+    """Return the data files of a folder, not of those below it, and where the answers to each go.
+
+    That is beside it, or in the folder `output`. Raises FinetuneError when there is none.
+    """
+    if output is not None and not output.is_dir():
+        raise FinetuneError(
+            f"--output {output}: the answers to a folder go into a folder", f"mkdir -p {output}, or leave it out."
+        )
+    found = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    data = [path for path in found if format_of(path) is not None and Path(path.stem).suffix != BESIDE]
+    left = [path.name for path in found if path not in data and Path(path.stem).suffix != BESIDE]
+    if left:
+        say(f"note: left out, no data by their names: {', '.join(left[:8])}{', …' if len(left) > 8 else ''}")
+    if not data:
+        raise FinetuneError(
+            f"{folder}: holds no data file", "csv, tsv, json, jsonl, parquet, arrow, conll and txt are."
+        )
+    return {path: (output or folder) / f"{path.name}{BESIDE}.{format}" for path in data}
+
+
+def _answer_files(work: _Work, files: Mapping[Path, Path]) -> list[str]:
+    """Answer the files of a folder, and return what is wrong with those that could not be."""
+    faults = []
+    for path, target in files.items():
+        try:
+            check_output(target, path)
+            before = work.rows
+            _answer_source(work, open_rows(path), target)
+            say(f"{path} → {target} ({plural(work.rows - before, 'row')})")
+        except FinetuneError as error:
+            faults.append(error.message)
+    return faults
+
+
+def _say_what_it_took(work: _Work, hardware: Hardware) -> None:
+    seconds = time.perf_counter() - work.began
+    say(f"{plural(work.rows, 'row')} in {seconds:.1f} s, {work.rows / seconds:,.0f} rows/s on {_where(hardware)}")
+    say(spent_words(work.meter.summary(), work.rows, work.finished.run))
 
 
 def _where(hardware: Hardware) -> str:
@@ -98,91 +186,11 @@ def _stdin() -> TextIO:
     return sys.stdin
 
 
-def _check_output(request: Request) -> None:
-    """Raise FinetuneError, before anything is computed, when the output cannot be written where it is asked."""
-    output, source = request.output, Path(request.file)
-    if output is None:
-        return
-    target = Path(os.path.realpath(output))  # at the end of a link a new file may be made
-    there = look_up(target)
-    if there.fault:
-        raise FinetuneError(f"--output {there.shown} {there.fault}", "Name another file.")
-    if request.file != "-" and there.kind != "none" and os.path.exists(source) and target.samefile(source):
-        raise FinetuneError(f"--output {output}: is the input file itself", "Name another file.")
-    if there.kind == "folder":
-        raise FinetuneError(f"--output {output}: is a folder", f"Name a file: {output / 'predictions.jsonl'}")
-    if not target.parent.is_dir():
-        raise FinetuneError(f"--output {output}: there is no folder {output.parent}", f"mkdir -p {output.parent}")
-    if not os.access(target.parent, os.W_OK):
-        raise FinetuneError(f"--output {output}: you may not write to {output.parent}", "Name another folder.")
-
-
-@contextmanager
-def _open_output(path: Path | None) -> Iterator[TextIO]:
-    """Open stdout or a file; the file takes its name only when everything is in it."""
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
-        yield sys.stdout
-        return
-    if path.exists() and not path.is_file():  # a device or a named pipe cannot be replaced
-        with path.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        return
-    target = path.resolve()
-    building = target.with_name(f".predictions.{os.getpid()}.tmp")
-    try:
-        with building.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(building, target)
-    finally:
-        building.unlink(missing_ok=True)
-
-
 def _progress(total: int | None, output: TextIO) -> AbstractContextManager[Callable[[int, str], None]]:
     # A bar among answers on the same terminal would be torn apart; a pipe has no end to measure against.
     if total is None or (someone_watches() and output.isatty()):
         return nullcontext(lambda done, words: None)
     return progress("predicting", total)
-
-
-def _format(request: Request) -> str:
-    by_ending = request.output is not None and request.output.suffix.lower() == ".csv"
-    chosen = request.format or ("csv" if by_ending else "jsonl")
-    if chosen not in FORMATS:
-        raise FinetuneError(f"--format {chosen}: expected {' or '.join(FORMATS)}")
-    return chosen
-
-
-def _writer(format: str, output: TextIO, roles: Sequence[str]) -> Callable[[Sequence[Answer]], None]:
-    if format == "jsonl":
-        return lambda answers: output.writelines(
-            json.dumps(json_line(answer, roles), ensure_ascii=False) + "\n" for answer in answers
-        )
-    writer = csv.writer(output, lineterminator="\n")
-    writer.writerow(["row", *roles, "prediction", "probability"])
-    return lambda answers: writer.writerows(csv_cells(answer, roles) for answer in answers)
-
-
-def json_line(answer: Answer, roles: Sequence[str]) -> dict[str, Any]:
-    """Return one line of the jsonl: row, inputs, prediction, probability and probabilities (null without a text)."""
-    texts = {role: answer.texts.get(role) for role in roles}
-    return {"row": answer.row, **texts, **(answer.said or {"prediction": None})}
-
-
-def csv_cells(answer: Answer, roles: Sequence[str]) -> list[Any]:
-    """Return one row of the csv; several labels, and their probabilities, are joined by "|", all else is JSON."""
-    said: Mapping[str, Any] = answer.said or {"prediction": None}
-    prediction, probability = said["prediction"], said.get("probability", said.get("score"))
-    if isinstance(prediction, list) and "probabilities" in said:
-        probability = "|".join(str(said["probabilities"][label]) for label in prediction)
-        prediction = "|".join(prediction)
-    inputs = (answer.texts.get(role) for role in roles)
-    return [answer.row, *map(_cell, inputs), _cell(prediction), probability]
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 class _Unanswered:
