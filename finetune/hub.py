@@ -6,6 +6,8 @@ import threading
 import urllib.error
 import urllib.request
 
+from finetune.errors import FinetuneError
+
 TIMEOUT_S = 3.0
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -58,3 +60,13 @@ def go_offline_if_unreachable(references: list[str]) -> str | None:
         return None
     os.environ["HF_HUB_OFFLINE"] = "1"
     return f"{hub_endpoint()} cannot be reached ({problem}): only what is in the cache is used, as with --offline"
+
+
+def require_login() -> None:
+    """Raise FinetuneError when nobody is logged in to the hub, or it is not to be asked; the token goes nowhere."""
+    if is_offline():
+        raise FinetuneError("a push needs the hub, and HF_HUB_OFFLINE (--offline) forbids it", "Unset it.")
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise FinetuneError(f"nobody is logged in to {hub_endpoint()}", "hf auth login, with a token that may write.")
