@@ -106,7 +106,8 @@ def run(
     budget = parse_budget(max_energy, max_emissions)
     words = arguments or []
     request = Request(
-        words, resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline, budget, group, of_sweep
+        words, resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline, budget, group,
+        of_sweep,
     )  # fmt: skip
     code = run_each_seed(request, as_json)
     if code is not None:

@@ -24,6 +24,7 @@ from finetune.runs.formats import file_size
 from finetune.runs.record import Run, find_run, read_run, slug
 from finetune.text import plural
 from finetune.training.options import SMOKE_TAG
+from finetune.using.files import CARD, adapter_files, model_files, model_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -32,9 +33,6 @@ TITLE = "finetune: model of run "
 MAIN = "main"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FROM_THE_HUB = frozenset({".gitattributes"})  # what a new repository holds
-_CARD = "README.md"
-_WEIGHTS = (".safetensors", ".safetensors.index.json")
-_CONFIGURATION = ("config.json", "generation_config.json")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def push(request: Request) -> dict[str, Any]:
     and when the repository holds something else than this run's model.
     """
     run = read_run(find_run(request.run, request.output_dir))
-    folder = _model_folder(run)
+    folder = model_folder(run)
     require_login()
     from huggingface_hub import HfApi
 
@@ -125,16 +123,6 @@ def push_as_recipe_says(run: Run | None) -> None:
     say(f"pushed to {done['url']}")
 
 
-def _model_folder(run: Run) -> Path:
-    folder = run.directory / "model" if run.directory is not None else None
-    if folder is None or not (folder / "config.json").is_file():
-        raise FinetuneError(
-            f"{run.run_id}: the run is {run.status} and has no model",
-            "finetune list shows the runs that are completed.",
-        )
-    return folder
-
-
 def _wanted_name(run: Run, request: Request) -> str:
     hub = run.recipe.get("hub") or {}
     return request.to or hub.get("hub_model_id") or slug(run.name)
@@ -154,15 +142,8 @@ def make_plan(run: Run, folder: Path, request: Request, repository: str) -> Plan
     """Return what a push uploads: of a run with adapters these and the tokenizer, else model, tokenizer and card."""
     adapter, base = folder / ADAPTER_FOLDER, hub_id(run.model, "name_or_path")
     is_adapter = adapter.is_dir() and not request.merged and base is not None
-    files: dict[str, Path | bytes] = {
-        path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != _CARD
-    }
-    if is_adapter:
-        files = {
-            name: path for name, path in files.items() if not name.endswith(_WEIGHTS) and name not in _CONFIGURATION
-        }
-        files |= {path.name: path for path in sorted(adapter.iterdir()) if path.is_file()}
-    files[_CARD] = model_card(run, repository, is_adapter).encode()
+    files: dict[str, Path | bytes] = {**(adapter_files(folder) if is_adapter else model_files(folder))}
+    files[CARD] = model_card(run, repository, is_adapter).encode()
     notes = []
     if adapter.is_dir() and base is None and not request.merged:
         notes.append("its checkpoint is not on the hub, where nobody could find what the adapter adds to: the whole "
@@ -170,10 +151,6 @@ def make_plan(run: Run, folder: Path, request: Request, repository: str) -> Plan
     hub = run.recipe.get("hub") or {}
     private = not request.public if request.public is not None else bool(hub.get("hub_private_repo", True))
     return Plan(run, repository, request.revision or MAIN, private, files, is_adapter, tuple(notes))
-
-
-def _is_of_model(name: str) -> bool:
-    return name.endswith(_WEIGHTS) or name in _CONFIGURATION
 
 
 def describe(plan: Plan) -> str:
