@@ -5,9 +5,16 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_run
+
 
 def evaluate(
-    target: Annotated[str, typer.Argument(help="Run id, the beginning or the last part of one, a name, or a folder.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=complete_run, help="Run id, the beginning or the last part of one, a name, or a folder."
+        ),
+    ],
     on: Annotated[
         Path | None,
         typer.Option(
