@@ -37,6 +37,7 @@ class _Lasting:
     def __init__(self, stream: TextIO, name: str, gone: frozenset[int]) -> None:
         self._stream, self._name, self._gone = stream, name, gone
         self._failed = False
+        self.is_gone = False
 
     def write(self, text: str) -> int:
         """Write like any text stream."""
@@ -60,6 +61,7 @@ class _Lasting:
 
     def _take(self, error: OSError) -> None:
         if error.errno in self._gone:
+            self.is_gone = True
             self._fall_silent()
             return
         self._failed = True
@@ -94,6 +96,11 @@ def lasting_streams() -> Iterator[None]:
     finally:
         sys.stdout, sys.stderr = before
         lasting_stdout.end()
+
+
+def reader_is_gone(stream: TextIO) -> bool:
+    """Tell whether what is written to a stream of `lasting_streams` goes nowhere, since its reader is gone."""
+    return bool(getattr(stream, "is_gone", False))
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import threading
 import urllib.error
 import urllib.request
 
+from finetune.errors import FinetuneError
+
 TIMEOUT_S = 3.0
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -92,3 +94,13 @@ def connection_problem(problem: BaseException) -> tuple[str, str] | None:
     if names & {"RemoteProtocolError", "ReadError", "ChunkedEncodingError", "IncompleteRead"}:
         return "the connection to the hub broke off", "Run it again: what has arrived is kept."
     return None
+
+
+def require_login() -> None:
+    """Raise FinetuneError when nobody is logged in to the hub, or it is not to be asked; the token goes nowhere."""
+    if is_offline():
+        raise FinetuneError("a push needs the hub, and HF_HUB_OFFLINE (--offline) forbids it", "Unset it.")
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise FinetuneError(f"nobody is logged in to {hub_endpoint()}", "hf auth login, with a token that may write.")

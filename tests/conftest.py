@@ -99,3 +99,27 @@ def toy_recipe(checkpoints, toy_data, tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def toy_runs(checkpoints, toy_data, tmp_path_factory):
+    """Return a folder with one finished run of the toy task, called toy; what a test changes, it copies first."""
+    import yaml
+
+    from finetune.cli.app import main
+
+    folder = tmp_path_factory.mktemp("toy-runs")
+    recipe = {
+        "task": "text-classification",
+        "model": {"name_or_path": str(checkpoints("gpt2"))},
+        "dataset": {"path": str(toy_data)},
+        "training": {"max_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 5e-3, "save_strategy": "no",
+                     "load_best_model_at_end": False},
+        "evaluation": {"baselines": []},
+        "emissions": {"country_iso_code": "BRA"},
+    }  # fmt: skip
+    (folder / "toy.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_CACHE", str(folder / "cache"))
+        assert main(["run", str(folder / "toy.yaml"), "--output-dir", str(folder / "runs")]) == 0
+    return folder / "runs"

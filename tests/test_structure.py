@@ -34,7 +34,7 @@ ROOMS = (
     ("runs", "emissions"),
     ("data", "models", "evaluation"),
     ("training",),
-    ("doctor", "estimate", "inspection", "predict"),
+    ("doctor", "estimate", "inspection", "using"),
     ("sweep",),
     ("study",),
     ("cli", "__main__"),

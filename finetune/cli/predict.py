@@ -18,10 +18,13 @@ def predict(
     file: Annotated[
         str,
         typer.Argument(
-            help="csv, tsv, json, jsonl, parquet, arrow, conll or txt; - is a pipe: a text, or a JSON object, a line."
+            help="csv, tsv, json, jsonl, parquet, arrow, conll or txt; a folder: every such file in it; "
+            "- is a pipe: a text, or a JSON object, a line."
         ),
     ] = "-",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write instead of stdout; for a folder another one.")
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="jsonl or csv; without it the ending of --output tells, else jsonl.")
     ] = None,
@@ -32,18 +35,36 @@ def predict(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Rows computed at once; without it as in the run's evaluations.")
     ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Answers to each row, the likeliest first: labels, or tokens for a mask.",
+            show_default="all labels, 5 tokens",
+        ),
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option(help="Country whose grid is drawn from, ISO 3166 alpha-3.", show_default="the run's")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option(help="State or province of that country, or gcp:REGION of Google Cloud.")
+    ] = None,
     output_dir: Annotated[
         Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
     ] = Path("runs"),
 ) -> None:
-    """Predict with the model of a finished run, for rows of a file or a pipe.
+    """Predict with the model of a finished run, for rows of a file, a folder or a pipe.
 
     One line a row, in order: its number, its text, the prediction and its probability. Rows without text get null.
+
+    Answers to a folder go beside its files, as FILE.predictions.jsonl.
+
+    At the end rows a second and energy on stderr.
     """
     from finetune.console import quiet_libraries
 
     quiet_libraries()
-    from finetune.predict import Request
-    from finetune.predict import predict as predict_rows
+    from finetune.using.predict import Request
+    from finetune.using.predict import predict as predict_rows
 
-    predict_rows(Request(run, file, output_dir, output, format, batch_size, column or ()))
+    predict_rows(Request(run, file, output_dir, output, format, batch_size, column or (), top_k, country, region))

@@ -106,19 +106,9 @@ def run(
     budget = parse_budget(max_energy, max_emissions)
     words = arguments or []
     request = Request(
-        words,
-        resume,
-        dry_run,
-        smoke,
-        country,
-        region,
-        output_dir,
-        num_processes,
-        idle_baseline,
-        budget,
-        group,
+        words, resume, dry_run, smoke, country, region, output_dir, num_processes, idle_baseline, budget, group,
         of_sweep,
-    )
+    )  # fmt: skip
     code = run_each_seed(request, as_json)
     if code is not None:
         raise typer.Exit(code)
@@ -129,6 +119,11 @@ def run(
     quiet_libraries()  # torch reads one of its settings when it is imported
     from finetune.training.start import start
 
-    code = start(request).print(as_json)
+    result = start(request)
+    code = result.print(as_json)
     if code:
         raise typer.Exit(code)
+    if trial is None and ranks.is_main():
+        from finetune.using.push import push_as_recipe_says
+
+        push_as_recipe_says(result.run)

@@ -135,26 +135,15 @@ def encode_data(
     """
     import numpy
 
-    folder = (cache_dir or cache_directory()) / "tokens"
     encoded: dict[str, Any] = {}
     sources: dict[str, Any] = {}
     notes, hits = [], []
     for name, split in splits.items():
         own_context = replace(context, writes=False, single=streamed) if name == "train" else context
-        encoder = _Encoder(task, own_context)
-        source = table_of(split)
-        inputs = _inputs(source, task)
-        digest = hashlib.sha256(_identity(task, own_context).encode())
-        add_columns(digest, digest_table(inputs))
-        table, note = find_entry(folder, digest.hexdigest())
-        hits.append(table is not None)
+        encoded[name], sources[name], table, note, hit = _encoded(name, split, task, own_context, num_proc, cache_dir)
+        hits.append(hit)
         if note is not None:
             notes.append(note)
-        if table is None:
-            batches = _encoded_batches(inputs, encoder, num_proc or _processes(inputs.num_rows))
-            table = write_entry(folder, digest.hexdigest(), batches)
-        own = hashlib.sha256(f"{digest.hexdigest()} {split._fingerprint}".encode()).hexdigest()
-        encoded[name], sources[name] = _checked(name, table, source, encoder, own)
         if name == "train":
             lengths, cut = (as_array(table.column(column), numpy.int32) for column in (FULL_LENGTH, CUT))
             divided = numpy.zeros(1, bool)
@@ -173,6 +162,35 @@ def encode_data(
         cache_hit=all(hits),
         notes=tuple(notes),
     )
+
+
+def encode_split(
+    name: str, split: Any, task: Task, context: Context, num_proc: int | None = None, cache_dir: Path | None = None
+) -> tuple[Any, numpy.ndarray | None]:
+    """Tokenise one split, or take it from the cache: its features, and its entry of `EncodedData.sources`.
+
+    Raises FinetuneError as `encode_data`.
+    """
+    return _encoded(name, split, task, context, num_proc, cache_dir)[:2]
+
+
+def _encoded(
+    name: str, split: Any, task: Task, context: Context, num_proc: int | None, cache_dir: Path | None
+) -> tuple[Any, numpy.ndarray | None, pyarrow.Table, str | None, bool]:
+    """Return the features of a split, their sources, the table in the cache, a note on it, and whether it was there."""
+    folder = (cache_dir or cache_directory()) / "tokens"
+    encoder, source = _Encoder(task, context), table_of(split)
+    inputs = _inputs(source, task)
+    digest = hashlib.sha256(_identity(task, context).encode())
+    add_columns(digest, digest_table(inputs))
+    found, note = find_entry(folder, digest.hexdigest())
+    table = found
+    if table is None:
+        batches = _encoded_batches(inputs, encoder, num_proc or _processes(inputs.num_rows))
+        table = write_entry(folder, digest.hexdigest(), batches)
+    own = hashlib.sha256(f"{digest.hexdigest()} {split._fingerprint}".encode()).hexdigest()
+    features, sources = _checked(name, table, source, encoder, own)
+    return features, sources, table, note, found is not None
 
 
 def encode_window(source: pyarrow.Table, task: Task, context: Context) -> Any:

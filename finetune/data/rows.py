@@ -77,11 +77,13 @@ def read_rows(
     task: Task,
     columns: Mapping[str, str | Sequence[str]] | None = None,
     pipe_batch_rows: int = PIPE_BATCH_ROWS,
+    file_batch_rows: int = FILE_BATCH_ROWS,
 ) -> Iterator[RowBatch]:
-    """Yield the inputs: of a file in batches of up to 1,024 rows, of a pipe of up to `pipe_batch_rows`.
+    """Yield the inputs: of a file in batches of up to `file_batch_rows`, of a pipe of up to `pipe_batch_rows`.
 
-    A row of a pipe waits for others for half a second at most. `columns` maps roles to columns as in a recipe; the
-    others are found by their names, in a pipe by those of its first row. Raises FinetuneError.
+    The first batch of a file is as small as one of a pipe, so that its answers come soon. A row of a pipe waits for
+    others for half a second at most. `columns` maps roles to columns as in a recipe; the others are found by their
+    names, in a pipe by those of its first row. Raises FinetuneError.
     """
     roles = [column.role for column in task.all_inputs]
     given = {role: name for role, name in (columns or {}).items() if role in roles}
@@ -90,7 +92,7 @@ def read_rows(
     # Only the target may be several columns.
     names = {role: name for role, name in mapped.columns.items() if isinstance(name, str)}
     if source.lines is None:
-        yield from _of_file(source.split, names, task, mapped.notes)
+        yield from _of_file(source.split, names, task, mapped.notes, (pipe_batch_rows, file_batch_rows))
     else:
         yield from _of_pipe(source.lines, names, task, mapped.notes, pipe_batch_rows)
 
@@ -101,13 +103,17 @@ def without_target(task: Task) -> Task:
     return replace(task, columns=task.inputs, forms=forms)
 
 
-def _of_file(split: RawSplit, names: dict[str, str], task: Task, found: tuple[str, ...]) -> Iterator[RowBatch]:
+def _of_file(
+    split: RawSplit, names: dict[str, str], task: Task, found: tuple[str, ...], sizes: tuple[int, int]
+) -> Iterator[RowBatch]:
     table, said = inputs_by_role(split, dict(names), task)
     notes = (*(note for part in split.parts for note in part.notes), *found, *said)
-    for start in range(0, table.num_rows, FILE_BATCH_ROWS):
-        chunk = table.slice(start, FILE_BATCH_ROWS).to_pydict()
+    start, size = 0, min(sizes)
+    while start < table.num_rows:
+        chunk = table.slice(start, size).to_pydict()
         numbers = chunk.pop("row")
         yield _batch(chunk, numbers, notes if start == 0 else ())
+        start, size = start + size, sizes[1]
 
 
 def _of_pipe(lines: Lines, names: dict[str, str], task: Task, notes: tuple[str, ...], limit: int) -> Iterator[RowBatch]:

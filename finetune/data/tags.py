@@ -86,7 +86,7 @@ def _entity_reader(
     ids, lengths = _ids(reader, split, table)
     begins, prefix = _begins(reader, ids, lengths), _prefixes(reader)
     inside_first = int((begins & (prefix[ids] == "I")).sum())
-    if inside_first and not (begins & (prefix[ids] == "B")).any():
+    if _is_iob1(reader, ids, lengths):
         complete = all(f"B-{name[2:]}" in bio for name in bio if name != OUTSIDE)
         if not complete:
             bio = tuple(dict.fromkeys((*bio, *(f"B-{name[2:]}" for name in bio if name != OUTSIDE))))
@@ -123,6 +123,33 @@ def _refuse_swapped(split: RawSplit, table: pyarrow.Table, source: str) -> None:
             "the words",
             f"Change them: dataset.columns: {{tokens: {source}, tags: …}}; in a conll file the word stands first.",
         )
+
+
+def _is_iob1(reader: _TagReader, ids: numpy.ndarray, lengths: numpy.ndarray) -> bool:
+    """Tell whether entities begin with I-, and none that does not follow another one with B-."""
+    begins, prefix = _begins(reader, ids, lengths), _prefixes(reader)
+    return bool((begins & (prefix[ids] == "I")).any() and not (begins & (prefix[ids] == "B")).any())
+
+
+def read_known_tags(
+    scheme: LabelScheme, split: RawSplit, table: pyarrow.Table, source: str, kind: str
+) -> tuple[list[str], Callable[[RawSplit, pyarrow.Table], pyarrow.ChunkedArray]]:
+    """Return the tags, or types of spans, that a model lacks, and what encodes a split for it.
+
+    `scheme` is the model's; `kind` is tags or spans.
+    """
+    if kind == "spans":
+        found = {f"B-{span['label']}" for spans in _spans(split, table, source) for span in spans or []}
+        return sorted(name[2:] for name in found - set(scheme.names)), lambda split, table: _encode_spans(
+            scheme, split, table, source
+        )
+    reader = _TagReader(scheme, source, split.parts[0].class_names.get(source))
+    entities = scheme.problem_type == ENTITIES
+    raw = {name for name in _names(reader, split, table).unique().to_pylist() if name is not None}
+    unknown = sorted(name for name in raw if (_as_bio(name) if entities else name) not in scheme.names)
+    if entities and not unknown:
+        reader = replace(reader, iob1=_is_iob1(reader, *_ids(reader, split, table)))
+    return unknown, lambda split, table: _encode(reader, split, table)
 
 
 def _as_bio(name: str) -> str:

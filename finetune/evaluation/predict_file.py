@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.batching import evaluation_batches
 from finetune.data.columns import choose_form
 from finetune.data.encoding import FULL_LENGTH, SOURCE, encode_rows
-from finetune.data.rows import PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows, without_target
+from finetune.data.rows import FILE_BATCH_ROWS, PIPE_BATCH_ROWS, RowBatch, RowSource, read_rows, without_target
 from finetune.errors import FinetuneError
 from finetune.evaluation.answers import Answers
 from finetune.evaluation.predict import task_context, whole_answer
@@ -93,6 +93,15 @@ def _as_trained(task: Task, trained: Mapping[str, str]) -> Task:
     return replace(task, columns=columns, forms=tuple(form for form in inputs if form is not own))
 
 
+def scored_task(finished: Finished) -> Task:
+    """Return the task of a run with its target: the inputs that the model was trained on, and other forms."""
+    whole, own = all_tasks()[finished.task.name], set(finished.roles)
+    forms = [whole.columns, *whole.forms]
+    trained = next(form for form in forms if own <= {column.role for column in form})
+    columns = (*finished.task.columns, *(column for column in trained if column.target))
+    return replace(whole, columns=columns, forms=tuple(form for form in forms if form is not trained))
+
+
 def _no_model(run: Run) -> FinetuneError:
     if run.status == "running":
         return FinetuneError(f"{run.run_id}: the run is still alive and has no model yet", "Wait for it to end.")
@@ -105,10 +114,11 @@ def _no_model(run: Run) -> FinetuneError:
     )
 
 
-def load_model(finished: Finished) -> tuple[Any, Context]:
+def load_model(finished: Finished, predicting: bool = True) -> tuple[Any, Context]:
     """Load model (float32, on the CPU) and what goes with it; nothing is downloaded and no foreign code is run.
 
-    Raises FinetuneError when the folder cannot be loaded.
+    `predicting`: rows come without targets, to be answered for a user. Raises FinetuneError when the folder cannot be
+    loaded.
     """
     import torch
     import transformers
@@ -132,7 +142,7 @@ def load_model(finished: Finished) -> tuple[Any, Context]:
     model.eval()
     labels = _label_scheme(finished, model.config)
     known = finished.max_length, finished.preprocessing, finished.generation
-    return model, replace(task_context(tokenizer, labels, kind, model.config, *known), predicting=True)
+    return model, replace(task_context(tokenizer, labels, kind, model.config, *known), predicting=predicting)
 
 
 def _label_scheme(finished: Finished, config: Any) -> LabelScheme:
@@ -142,8 +152,23 @@ def _label_scheme(finished: Finished, config: Any) -> LabelScheme:
     return LabelScheme(problem_type, tuple(config.id2label[index] for index in range(config.num_labels)))
 
 
-def parse_columns(words: Iterable[str], finished: Finished) -> dict[str, str]:
-    """Read role=name pairs of the command line; raises FinetuneError for a role that the model has no input for."""
+def recorded_labels(finished: Finished) -> LabelScheme:
+    """Return how a run read its labels; raises FinetuneError when its record does not say."""
+    known, problem_type = finished.run.dataset.get("label_names"), finished.run.dataset.get("problem_type")
+    if not isinstance(known, list) or problem_type not in finished.task.problem_types:
+        raise FinetuneError(
+            f"{finished.run.run_id}: the record does not say how its labels are read (dataset.problem_type, "
+            "dataset.label_names)",
+            "Use a run of this version of finetune.",
+        )
+    return LabelScheme(problem_type, tuple(known))
+
+
+def parse_columns(words: Iterable[str], finished: Finished, scored: Task | None = None) -> dict[str, str]:
+    """Read role=name pairs of the command line; raises FinetuneError for a role that the model has no input for.
+
+    `scored` is the task with its target, which then has a column too.
+    """
     columns = {}
     for word in words:
         role, equals, name = word.partition("=")
@@ -151,11 +176,12 @@ def parse_columns(words: Iterable[str], finished: Finished) -> dict[str, str]:
             raise FinetuneError(
                 f"--column {word}: expected role=name", f"For example --column {finished.roles[0]}=body"
             )
-        roles = [column.role for column in finished.task.all_inputs]
+        roles = [column.role for column in (scored.all_columns if scored else finished.task.all_inputs)]
         if role not in roles:
             near = did_you_mean(role, roles)
             raise FinetuneError(
-                f"--column {word}: the model has no input {role!r}; it has {join_words(roles, 'and')}",
+                f"--column {word}: the model has no {'column' if scored else 'input'} {role!r}; it has "
+                f"{join_words(roles, 'and')}",
                 f"Did you mean {near}={name}?" if near else f"For example --column {finished.roles[0]}={name}",
             )
         columns[role] = name
@@ -173,16 +199,18 @@ def _known_columns(source: RowSource, finished: Finished) -> dict[str, str]:
 
 
 def read_inputs(
-    source: RowSource, finished: Finished, given: Mapping[str, str], batch_size: int = PIPE_BATCH_ROWS
+    source: RowSource, finished: Finished, given: Mapping[str, str], predictor: Predictor | None = None
 ) -> Iterator[RowBatch]:
-    """Yield the rows of a source by role; of a pipe at least `batch_size` at once, when they are there.
+    """Yield the rows of a source by role; of a pipe at least a batch of the predictor at once, when they are there.
 
-    A column is found by what `given` says, else by its name in the run's own data, else by the usual names.
-    Raises FinetuneError, in the words of the command line.
+    A column is found by what `given` says, else by its name in the run's own data, else by the usual names. Texts that
+    are generated come a few batches at a time. Raises FinetuneError, in the words of the command line.
     """
     columns = _known_columns(source, finished) | dict(given)
+    at_once = max(predictor.batch_size if predictor else 0, PIPE_BATCH_ROWS)
+    of_file = FILE_BATCH_ROWS if finished.task.ask is None else at_once
     try:
-        yield from read_rows(source, finished.task, columns, max(batch_size, PIPE_BATCH_ROWS))
+        yield from read_rows(source, finished.task, columns, at_once, of_file)
     except FinetuneError as error:
         if "dataset.columns" not in f"{error.message} {error.hint}":
             raise

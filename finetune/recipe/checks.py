@@ -4,6 +4,7 @@ Each check yields findings: the key to blame first, then the keys it also looked
 caller when one of these keys is already known to be wrong.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
@@ -18,10 +19,7 @@ from finetune.tasks import BOUNDED_METRICS, Task, all_tasks
 from finetune.text import did_you_mean, join_words
 
 # The keys of the format whose feature this version does not have: only their default is accepted.
-NOT_AVAILABLE: tuple[Path, ...] = (
-    ("evaluation", "bias"),
-    ("hub", "push_to_hub"),
-)
+NOT_AVAILABLE: tuple[Path, ...] = (("evaluation", "bias"),)
 VALUES_NOT_AVAILABLE: Mapping[Path, tuple[str, ...]] = {
     ("evaluation", "baselines"): ("zero_shot", "few_shot"),
     ("model", "dtype"): ("bfloat16", "float16"),
@@ -58,6 +56,8 @@ EVAL_STEPS, SAVE_STEPS = ("training", "eval_steps"), ("training", "save_steps")
 MAX_G_PER_POINT = ("emissions", "max_g_per_point")
 BEST_METRIC = ("training", "metric_for_best_model")
 SEEDS = ("training", "seeds")
+PUSH = ("hub", "push_to_hub")
+HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 LOAD_BEST, PATIENCE = ("training", "load_best_model_at_end"), ("training", "early_stopping_patience")
 
 
@@ -108,6 +108,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from (Finding(*fault) for fault in emissions_faults(recipe))
     yield from (Finding(*fault) for fault in generation_faults(recipe))
     yield from _small_gain(recipe)
+    yield from _hub(recipe)
     yield from (Finding(key, message) for key, message in missing_inputs(recipe))
     task = all_tasks().get(recipe.task)
     if task is None:
@@ -252,6 +253,15 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
     twice = next((seed for number, seed in enumerate(seeds) if seed in seeds[:number]), None)
     if twice is not None:
         yield Finding(SEEDS, f"{twice} is named twice; the same seed gives the same run")
+
+
+def _hub(recipe: Recipe) -> Iterator[Finding]:
+    hub = recipe.hub
+    if hub.push_to_hub and recipe.training.seeds is not None:
+        message = "would push the model of each seed over the one before; push the one you choose: finetune push RUN"
+        yield Finding(PUSH, message, (SEEDS,))
+    if hub.hub_model_id is not None and not HUB_ID.fullmatch(hub.hub_model_id):
+        yield Finding(("hub", "hub_model_id"), f"{hub.hub_model_id!r} is no name of a repository, as owner/name")
 
 
 def _small_gain(recipe: Recipe) -> Iterator[Finding]:

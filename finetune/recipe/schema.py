@@ -292,8 +292,14 @@ class Tracking(Section):
 class Hub(Section):
     """Publishing the trained model."""
 
-    push_to_hub: bool = Field(default=False, description="Upload model and card at the end of the run.")
-    hub_model_id: Text | None = Field(default=None, description="Repository to upload to: owner/name.")
+    push_to_hub: bool = Field(
+        default=False, description="Upload model and card at the end of the run, as finetune push does."
+    )
+    hub_model_id: Text | None = Field(
+        default=None,
+        description="Repository to upload to: owner/name, or a name below your own account. null: the run's name.",
+        examples=["me/my-model"],
+    )
     hub_private_repo: bool = Field(default=True, description="Make a new repository private.")
     license: Text | None = Field(
         default=None,

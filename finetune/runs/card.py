@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.beside import beside_lines
-from finetune.runs.card_metadata import card_metadata, hardware_words, languages, public_name, scores_by_split
+from finetune.runs.card_metadata import card_metadata, hardware_words, hub_id, languages, public_name, scores_by_split
 from finetune.runs.record import Run, as_number, run_from_json, run_to_json
 from finetune.runs.report import BASELINE_WORDS, baseline_score, intensity_source, intensity_words
 from finetune.runs.tables import Column, markdown_cell, markdown_table
@@ -21,19 +21,20 @@ _SETTINGS = (
 _PIPELINES = ("text-classification", "token-classification", "fill-mask", "text-generation")
 
 
-def model_card(run: Run) -> str:
+def model_card(run: Run, repository: str | None = None, is_adapter: bool = False) -> str:
     """Return the model card of a finished run.
 
-    Text from the recipe and the data is escaped; home paths and tokens are taken out. Metadata: the Hub's model-cards
-    and model-cards-co2 documentation.
+    `repository` is where it is published, `is_adapter` says that only its adapter is. Text from the recipe and the data
+    is escaped; home paths and tokens are taken out. Metadata: the Hub's model-cards and model-cards-co2 documentation.
     """
     import yaml
 
     run = run_from_json(run_to_json(run))
-    metadata = yaml.safe_dump(card_metadata(run), sort_keys=False, allow_unicode=True, width=10_000)
+    metadata = yaml.safe_dump(card_metadata(run, is_adapter), sort_keys=False, allow_unicode=True, width=10_000)
     sections = [
         f"# {markdown_cell(run.name)}",
-        _about(run), _data(run), _training(run), _scores(run), _energy(run), _limits(run), _usage(run),
+        _about(run), _data(run), _training(run, is_adapter), _scores(run), _energy(run), _limits(run),
+        _adapter_usage(run, repository) if is_adapter else _usage(run, repository),
     ]  # fmt: skip
     return f"---\n{metadata}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
 
@@ -75,7 +76,7 @@ def _data(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _training(run: Run) -> str:
+def _training(run: Run, is_adapter: bool) -> str:
     recipe, training = _section(run.recipe, "training"), run.training
     stated = [f"{key} {_setting(recipe[key])}" for key in _SETTINGS if recipe.get(key) is not None]
     method = _section(run.recipe, "peft").get("method")
@@ -87,7 +88,7 @@ def _training(run: Run) -> str:
         f"{epochs:g} epochs" if epochs is not None else "",
         f"mean loss {formats.significant(loss)}" if loss is not None else "",
         f"{trained:,.0f} parameters trained" if trained is not None and trained != count else "",
-        f"adapters: {method}, merged" if method else "",
+        f"adapters: {method}" + ("" if is_adapter else ", merged") if method else "",
         f"frozen: {frozen}" if frozen not in (None, "none") else "",
         f"on {hardware_words(run)}" if run.hardware else "",
         {"no": "full precision"}.get(str(precision), f"in {precision}") if precision else "",
@@ -207,16 +208,41 @@ def _limits(run: Run) -> str:
     return "\n".join(["## Limits", "", *(f"- {limit}" for limit in limits if limit)])
 
 
-def _usage(run: Run) -> str:
+def _auto_class(run: Run) -> str:
+    task = all_tasks().get(str(run.recipe.get("task")))
+    return task.auto_classes.get(str(run.model.get("kind")), "AutoModel") if task is not None else "AutoModel"
+
+
+def _adapter_usage(run: Run, repository: str | None) -> str:
+    """Return how an adapter is put onto its checkpoint, which has a head as large as that of the run."""
+    auto, base = _auto_class(run), hub_id(run.model, "name_or_path")
+    labels, revision = run.dataset.get("label_names"), run.model.get("revision")
+    names = f", id2label={dict(enumerate(map(str, labels)))!r}" if isinstance(labels, list) and labels else ""
+    if not names and run.dataset.get("problem_type") == "regression":
+        names = ", num_labels=1"
+    pinned = f', revision="{revision}"' if isinstance(revision, str) and re.fullmatch(r"\w+", revision) else ""
+    return f"""## How to use it
+
+```python
+from peft import PeftModel
+from transformers import AutoTokenizer, {auto}
+
+base = {auto}.from_pretrained("{base}"{pinned}{names})
+model = PeftModel.from_pretrained(base, "{repository}")
+tokenizer = AutoTokenizer.from_pretrained("{repository}")
+```"""
+
+
+def _usage(run: Run, repository: str | None) -> str:
     hub = _section(run.recipe, "hub")
-    pushed = hub.get("hub_model_id") if hub.get("push_to_hub") else None
+    pushed = repository or (hub.get("hub_model_id") if hub.get("push_to_hub") else None)
     name = pushed if isinstance(pushed, str) and re.fullmatch(r"[\w./-]+", pushed) else "path/to/this/folder"
     options = {"multi_label_classification": ", top_k=None", "regression": ', function_to_apply="none"'}
     extra = options.get(str(run.dataset.get("problem_type")), "")
     task = str(run.recipe.get("task") or "text-classification")
     task = task if re.fullmatch(r"[\w-]+", task) else "text-classification"
     if task in all_tasks() and task not in _PIPELINES:
-        auto = all_tasks()[task].auto_classes.get(str(run.model.get("kind")), "AutoModel")
+        auto = _auto_class(run)
         return f"""## How to use it
 
 For a file of rows: `finetune predict RUN FILE`. In Python:

@@ -12,18 +12,18 @@ _AVERAGED = re.compile(r"(f1|precision|recall)_(macro|micro|weighted)")
 _HUB_NAMES = {"pearson": "pearsonr", "spearman": "spearmanr"}
 
 
-def card_metadata(run: Run) -> dict[str, Any]:
-    """Return the YAML head of the card: only what is known."""
+def card_metadata(run: Run, is_adapter: bool = False) -> dict[str, Any]:
+    """Return the YAML head of the card: only what is known; `is_adapter` says that only the run's adapter is there."""
     is_new = run.model.get("init") == "scratch"  # random weights come from no model
     base, data = hub_id(run.model, "name_or_path"), hub_id(run.dataset, "path")
     task = run.recipe.get("task")
     head = {
         "language": languages(run),
         "license": licence(run),
-        "library_name": "transformers",
+        "library_name": "peft" if is_adapter else "transformers",
         "pipeline_tag": task,
         "base_model": None if is_new else base,
-        "base_model_relation": None if is_new or not base else "finetune",
+        "base_model_relation": None if is_new or not base else "adapter" if is_adapter else "finetune",
         "datasets": [data] if data else None,
         "tags": ["finetune", *run.tags],
         "metrics": list(dict.fromkeys(_hub_metric(name) for split in scores_by_split(run).values() for name in split)),

@@ -1,11 +1,13 @@
 """Comparisons and runs as files: pages and plots."""
 
 from pathlib import Path
+from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.runs.comparison import Comparison
 from finetune.runs.files import write_atomically
 from finetune.runs.formats import file_size
+from finetune.runs.mistakes import Findings
 from finetune.runs.record import Run
 from finetune.runs.scatter import Scatter, scatters
 from finetune.text import join_words
@@ -36,6 +38,13 @@ def write_run_page(run: Run, path: Path) -> str:
     from finetune.runs.page.render import run_html
 
     return written_file(path, run_html(run))
+
+
+def write_evaluation_page(run: Run, content: dict[str, Any], findings: Findings, path: Path) -> str:
+    """Write the page of an evaluation on new rows and return a line that says so."""
+    from finetune.runs.page.render import evaluation_html
+
+    return written_file(path, evaluation_html(run, content, findings))
 
 
 def write_plot(comparison: Comparison, path: Path) -> str:

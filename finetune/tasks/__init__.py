@@ -69,7 +69,8 @@ class LabelScheme:
 class Context:
     """What the functions of a task work with beside rows and tensors; without class weights it travels to processes.
 
-    predicting: rows come without targets, to be answered for a user (`finetune predict`).
+    predicting: rows come without targets, to be answered for a user (`finetune predict`); top_k: how many answers to
+    each are wanted then, where a task ranks them (None: as many as it gives by itself).
     first_position: the position of the first token of a text in a packed row.
     single: a row may be one feature only, as in a stream, whose steps are counted in rows.
     writes: scores are asked for of what the model writes, in a task where they are optional.
@@ -83,6 +84,7 @@ class Context:
     max_length: int | None
     truncation: bool = True
     predicting: bool = False
+    top_k: int | None = None
     single: bool = False
     writes: bool = False
     first_position: int = 0
@@ -125,6 +127,7 @@ class Task:
     reduce(outputs, batch, context): all that is kept of a batch's outputs, one entry a feature: arrays, or lists of
         one-dimensional arrays or texts. `prediction` is one of them. Never logits: memory stays flat.
     answer(features, row, context): the reduced features of a row put together (None: it has one).
+    ranked: the problem types whose lines rank several answers, of which `context.top_k` are given.
     line(answer, row, context): the answer as JSON, in the user's words. words(target, labels): a target alike.
     reference(row): what an answer is compared with, where it is a part of an input (None: it is the target).
 
@@ -154,6 +157,7 @@ class Task:
     optional_metrics: tuple[str, ...] = ()
     forms: tuple[tuple[Column, ...], ...] = ()
     settings: tuple[str, ...] = ()
+    ranked: tuple[str, ...] = ()
     encodes_target: bool = False
     pads: Mapping[str, int | None] = field(default_factory=dict)
     redraw: Callable[[dict[str, list[Any]], Context], dict[str, list[Any]]] | None = None

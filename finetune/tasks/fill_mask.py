@@ -114,7 +114,8 @@ def reduce(outputs: Any, batch: Mapping[str, Any], context: Context) -> dict[str
         return token_sums(outputs.logits, batch["labels"])
     kept: dict[str, Any] = {"ids": [], "tokens": [], "scores": []}
     for ids, mask, logits in zip(batch["input_ids"], batch["attention_mask"], outputs.logits, strict=True):
-        scores, tokens = logits[ids == context.tokenizer.mask_token_id].float().softmax(-1).topk(_FILLS)
+        scores = logits[ids == context.tokenizer.mask_token_id].float().softmax(-1)
+        scores, tokens = scores.topk(min(context.top_k or _FILLS, scores.shape[-1]))
         kept["ids"].append(ids[mask == 1].cpu().numpy())
         kept["tokens"].append(tokens.flatten().cpu().numpy())
         kept["scores"].append(scores.flatten().cpu().numpy())
@@ -124,6 +125,7 @@ def reduce(outputs: Any, batch: Mapping[str, Any], context: Context) -> dict[str
 def line(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Return the text with its masks filled, and for each mask the likeliest tokens, as transformers' pipeline does.
 
+    They are `top_k`, or five as there.
     Of a row that was scored: its hidden tokens and their mean loss. Without a mask in the text there is no prediction.
     """
     if not context.predicting:
@@ -132,7 +134,7 @@ def line(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) ->
     tokenizer = context.tokenizer
     ids = answer["ids"].tolist()
     masks = [place for place, token in enumerate(ids) if token == tokenizer.mask_token_id]
-    tokens, scores = (answer[name].reshape(-1, _FILLS).tolist() for name in ("tokens", "scores"))
+    tokens, scores = (answer[name].reshape(len(masks), -1).tolist() if masks else [] for name in ("tokens", "scores"))
 
     def filled(fills: Mapping[int, int], clean: bool) -> str:
         return str(
@@ -166,6 +168,7 @@ TASK = Task(
     columns=(Column("text", ("text", "content", "document", "sentence", "story", "line")),),
     settings=("packing", "mlm_probability", "whole_word_mask"),
     problem_types=(MASKED,),
+    ranked=(MASKED,),
     metrics={MASKED: ("perplexity", "accuracy")},
     auto_classes={"encoder-only": "AutoModelForMaskedLM"},
     encode=encode,

@@ -91,7 +91,10 @@ def words(target: Any, labels: LabelScheme) -> Any:
 
 
 def line(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Return prediction, its probability (one label only) and the probabilities by label name (not of a regression)."""
+    """Return prediction, its probability (one label only) and the probabilities by label name (not of a regression).
+
+    With `top_k` only the most probable labels, the first of them first.
+    """
     choice, labels = answer["prediction"], context.labels
     said = {"prediction": words(choice, labels)}
     if "probabilities" not in answer:
@@ -99,7 +102,10 @@ def line(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) ->
     chances = answer["probabilities"]
     if not isinstance(choice, list):
         said["probability"] = chances[choice]
-    return {**said, "probabilities": dict(zip(labels.names, chances, strict=True))}
+    named = dict(zip(labels.names, chances, strict=True))
+    if context.top_k is not None:
+        named = dict(sorted(named.items(), key=lambda pair: -pair[1])[: context.top_k])
+    return {**said, "probabilities": named}
 
 
 def most_common(known: Any, labels: LabelScheme) -> Any:
@@ -151,6 +157,7 @@ TASK = Task(
         ),
     ),
     problem_types=(SINGLE, MULTI, REGRESSION),
+    ranked=(SINGLE, MULTI),
     metrics={
         SINGLE: ("accuracy", *_CLASS_METRICS, "matthews_correlation"),
         MULTI: ("f1_micro", "f1_macro", "f1_weighted", "precision_micro", "recall_micro", "exact_match"),

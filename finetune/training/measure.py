@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from finetune import ranks
 from finetune.console import progress as show_progress
-from finetune.data.arrow_files import table_of
-from finetune.data.batching import evaluation_batches, without_targets
-from finetune.data.spool import as_array
 from finetune.emissions.forecast import INFERENCE_PASSES, INFERENCE_SECONDS
 from finetune.evaluation.baselines import majority_evaluation
-from finetune.evaluation.predict import Evaluation, evaluate_split, predict_rows
+from finetune.evaluation.passes import Passes, cost_of_answers, passes_over
+from finetune.evaluation.predict import Evaluation, evaluate_split
 from finetune.evaluation.scores import score
 from finetune.training.features import record, recorded_outputs
 from finetune.training.prepare import Prepared
 from finetune.training.session import Session
-
-_MICROJOULES_PER_WH = 3.6e9
 
 
 def reported_split(prepared: Prepared) -> str:
@@ -76,55 +71,10 @@ def energy_per_1000_predictions(prepared: Prepared, session: Session, name: str)
     from the evaluation before. Returns Wh per 1,000 rows and what it was measured with.
     """
     found = measured_passes(prepared, session, name, INFERENCE_PASSES, INFERENCE_SECONDS)
-    if found.microjoules is None:
-        return None
-    return {
-        "wh_per_1000_predictions": found.microjoules / _MICROJOULES_PER_WH * 1000 / found.rows,
-        "inference": {
-            "split": name,
-            "rows": found.rows,
-            "duration_s": found.duration_s,
-            "batch_size": prepared.predictor.batch_size,
-            "mean_length_tokens": found.tokens / found.rows,
-        },
-    }
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Rows and tokens that went through the forward path, and what that took; None where no energy could be read."""
-
-    rows: int
-    tokens: int
-    duration_s: float
-    microjoules: int | None
+    return cost_of_answers(found, name, prepared.predictor.batch_size)
 
 
 def measured_passes(prepared: Prepared, session: Session, name: str, passes: int, seconds: float) -> Passes:
-    """Measure passes of the forward path over a split, until there were so many or the time is over.
-
-    Batches come in random order, since they differ in length. Of several ranks, all compute and rank 0 knows the
-    energy.
-    """
-    import itertools
-
-    import numpy
-
-    split, predictor = without_targets(prepared.encoded.splits[name]), prepared.predictor
-    lengths = as_array(table_of(split).column("length"), numpy.int32)
-    batches = list(evaluation_batches(lengths, predictor.batch_size))
-    draw = numpy.random.default_rng(0)
-    endless = (batches[place] for _ in itertools.count() for place in draw.permutation(len(batches)))
-    rounds = -(-passes * len(batches) // ranks.size())
-    order = itertools.islice(endless, ranks.rank(), rounds * ranks.size(), ranks.size())
-    rows, tokens = 0, 0
-    before, began = session.mark(), time.perf_counter()
-    # The time is asked where batches are handed out: what is begun is finished and counted.
-    in_time = itertools.takewhile(lambda _: not ranks.largest(time.perf_counter() - began > seconds), order)
-    for places, _ in predict_rows(predictor, split, in_time, session.check):
-        rows, tokens = rows + len(places), tokens + int(lengths[places].sum())
-    after, duration_s = session.mark(), time.perf_counter() - began
-    known = before.energy_kwh is not None and after.energy_kwh is not None
-    spent = after.microjoules - before.microjoules if known else None
-    source_rows = round(ranks.total(rows) * len(prepared.data.splits[name]) / len(split))  # one may be several features
-    return Passes(source_rows, ranks.total(tokens), duration_s, spent)
+    """Measure passes over a split of the run, as `passes_over`."""
+    rows, split = len(prepared.data.splits[name]), prepared.encoded.splits[name]
+    return passes_over(prepared.predictor, split, rows, session.mark, session.check, passes, seconds)

@@ -10,6 +10,8 @@ from typing import Any
 from finetune.recipe.schema import Recipe
 from finetune.runs.record import Run
 
+SMOKE_TAG = "smoke"
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -13,7 +13,7 @@ from finetune import ranks
 from finetune.console import say
 from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
-from finetune.hub import go_offline_if_unreachable
+from finetune.hub import go_offline_if_unreachable, require_login
 from finetune.recipe.load import LoadedRecipe
 from finetune.recipe.paths import hub_references
 from finetune.recipe.schema import Recipe
@@ -25,12 +25,11 @@ from finetune.training.endings import together
 from finetune.training.interrupts import Interrupted
 from finetune.training.launched import check_launch
 from finetune.training.loop import run
-from finetune.training.options import Resumption, RunOptions
+from finetune.training.options import SMOKE_TAG, Resumption, RunOptions
 from finetune.training.resume import find_resumable
 from finetune.training.words import Request, read_words, recipe_name
 
 _SMOKE_ROWS = 64
-SMOKE_TAG = "smoke"
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,8 @@ def start(request: Request) -> Result:
     with together(None if request.dry_run else request.num_processes):
         options, resumption = ranks.on_main(lambda: _chosen(request))
         _go_offline_together()
+        if options.recipe.hub.push_to_hub and options.trial is None and not options.smoke:
+            ranks.on_main(require_login)  # now, not after hours of training
         if request.dry_run:
             return Result(report=dry_run(options, request.num_processes or ranks.size()))
         return _run(options, resumption, request.num_processes)

@@ -12,26 +12,10 @@ import pytest
 from finetune.cli.app import main
 
 
-@pytest.fixture(scope="module")
-def runs(checkpoints, toy_data, tmp_path_factory):
+@pytest.fixture
+def runs(toy_runs):
     """Return a folder with one finished run, called toy."""
-    import yaml
-
-    folder = tmp_path_factory.mktemp("predict")
-    recipe = {
-        "task": "text-classification",
-        "model": {"name_or_path": str(checkpoints("gpt2"))},
-        "dataset": {"path": str(toy_data)},
-        "training": {"max_steps": 20, "per_device_train_batch_size": 8, "learning_rate": 5e-3, "save_strategy": "no",
-                     "load_best_model_at_end": False},
-        "evaluation": {"baselines": []},
-        "emissions": {"country_iso_code": "BRA"},
-    }  # fmt: skip
-    (folder / "toy.yaml").write_text(yaml.safe_dump(recipe))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINETUNE_CACHE", str(folder / "cache"))
-        assert main(["run", str(folder / "toy.yaml"), "--output-dir", str(folder / "runs")]) == 0
-    return folder / "runs"
+    return toy_runs
 
 
 @pytest.fixture
@@ -56,8 +40,12 @@ def test_predict_writes_a_line_a_row_and_the_rate_on_stderr(predict, toy_data):
     for line in lines:
         assert list(line) == ["row", "text", "prediction", "probability", "probabilities"]
         assert line["probability"] == max(line["probabilities"].values()) == line["probabilities"][line["prediction"]]
-    assert err.splitlines()[-1].startswith("16 rows in ")
-    assert " rows/s on " in err.splitlines()[-1]
+    rate, energy = err.splitlines()[-2:]
+    assert rate.startswith("16 rows in ")
+    assert " rows/s on " in rate
+    # 1 s of 3.6 kW would be 1 Wh; less than half a minute is too short for a figure per row
+    assert energy.startswith("energy ")
+    assert "CO2e, loading included; Wh per 1,000 rows: not measured" in energy
 
 
 def test_predict_computes_in_the_precision_of_the_run(predict, runs, toy_data):
@@ -77,7 +65,7 @@ def test_predict_with_a_run_of_another_kind_of_device_takes_what_suits_here(runs
     record["training"]["mixed_precision"] = "fp16"
     (tmp_path / directory.name / "run.json").write_text(json.dumps(record))
     chosen = []
-    monkeypatch.setattr("finetune.predict.choose_precision", lambda *wanted: chosen.append(wanted) or "no")
+    monkeypatch.setattr("finetune.using.model.choose_precision", lambda *wanted: chosen.append(wanted) or "no")
     monkeypatch.setattr(sys, "stdin", io.StringIO("a lovely day\n"))
     assert main(["predict", "toy", "--output-dir", str(tmp_path)]) == 0
     assert [wanted[0] for wanted in chosen] == ["auto"]
@@ -153,16 +141,19 @@ def test_predict_never_writes_over_its_input(predict, tmp_path):
     ("arguments", "message"),
     [
         (["no-such.jsonl"], "no-such.jsonl: no such file"),
-        (["."], ".: is a folder, not a file"),
+        (["empty"], "empty: holds no data file"),
         (["-o", "."], "is a folder"),
         (["-o", "x" * 300 + ".csv"], "is longer than the name of a file can be"),
         (["-o", "no/such/folder.csv"], "there is no folder no/such"),
         (["--format", "xml"], "--format xml: expected jsonl or csv"),
+        (["--top-k", "2", "--format", "csv"], "a csv has one answer a row"),
         (["--column", "txt=body"], "the model has no input 'txt'"),
     ],
 )
-def test_predict_explains_what_is_wrong_before_it_computes(predict, monkeypatch, arguments, message):
-    monkeypatch.setattr("finetune.predict.load_model", lambda finished: pytest.fail("too late"))
+def test_predict_explains_what_is_wrong_before_it_computes(predict, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("finetune.using.model.load_model", lambda *a, **k: pytest.fail("too late"))
     code, out, err = predict(*arguments)
     assert (code, out) == (1, "")
     assert message in err
@@ -201,7 +192,7 @@ def test_predict_with_an_unfinished_run_says_how_to_go_on(runs, tmp_path, capsys
 
 def test_predict_writes_pairs_numbers_and_several_labels():
     from finetune.evaluation.predict_file import Answer
-    from finetune.predict import csv_cells, json_line
+    from finetune.using.answers import csv_cells, json_line
 
     pair = Answer(1, {"text": "a", "text_pair": "b"}, {"prediction": 0.25})
     roles = ("text", "text_pair")
@@ -211,6 +202,69 @@ def test_predict_writes_pairs_numbers_and_several_labels():
     assert csv_cells(Answer(2, {"text": "a"}, several), ("text",)) == [2, "a", "x|z", "0.9|0.6"]
     none = {"prediction": [], "probabilities": {"x": 0.1}}
     assert csv_cells(Answer(3, {"text": "a"}, none), ("text",)) == [3, "a", "", ""]
+
+
+def test_predict_gives_the_likeliest_labels_first(predict):
+    code, out, _ = predict("--top-k", "1", stdin="a lovely day\n")
+    assert code == 0
+    [line] = map(json.loads, out.splitlines())
+    assert line["probabilities"] == {line["prediction"]: line["probability"]}
+    _, out, _ = predict("--top-k", "5", stdin="a lovely day\nnasty weather\n")
+    for line in map(json.loads, out.splitlines()):
+        assert list(line["probabilities"].values()) == sorted(line["probabilities"].values(), reverse=True)
+        assert len(line["probabilities"]) == 2
+
+
+def test_predict_answers_the_files_of_a_folder_beside_them(predict, tmp_path):
+    folder, elsewhere = tmp_path / "rows", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "a.txt").write_text("a lovely day\nnasty weather\n")
+    (folder / "b.csv").write_text("text,n\na day,1\n")
+    (folder / "notes.pdf").write_bytes(b"%PDF")
+    code, out, err = predict(folder)
+    assert (code, out) == (0, "")
+    assert "note: left out, no data by their names: notes.pdf" in err
+    assert "3 rows in " in err
+    answers = {"a.txt.predictions.jsonl": 2, "b.csv.predictions.jsonl": 1}
+    names = {"a.txt", "b.csv", "notes.pdf"}
+    assert {path.name for path in folder.iterdir()} == {*names, *answers}
+    for name, rows in answers.items():
+        assert len((folder / name).read_text().splitlines()) == rows
+    (folder / "c.jsonl").write_text('{"text": \n')
+    code, _, err = predict(folder, "-o", elsewhere, "--format", "csv")
+    assert code == 1
+    assert "1 file of 3 could not be answered:" in err
+    assert "c.jsonl:1" in err
+    assert {path.name for path in elsewhere.iterdir()} == {"a.txt.predictions.csv", "b.csv.predictions.csv"}
+    assert "go into a folder" in predict(folder, "-o", tmp_path / "answers.jsonl")[2]
+
+
+def test_predict_computes_no_more_than_is_read(predict, monkeypatch):
+    """The reader goes away after the first batch: the others are never computed."""
+    from finetune.evaluation.predict_file import answer_batch
+
+    batches = []
+    monkeypatch.setattr("finetune.using.predict.reader_is_gone", lambda stream: bool(batches))
+    monkeypatch.setattr(
+        "finetune.using.predict.answer_batch", lambda *asked: batches.append(asked) or answer_batch(*asked)
+    )
+    code, _, err = predict(stdin="a lovely day\n" * 1000)
+    assert (code, err, len(batches)) == (0, "", 1)
+
+
+def test_energy_is_told_per_row_once_answering_took_half_a_minute(runs):
+    from finetune.runs.record import read_run
+    from finetune.using.energy import spent_words
+
+    [directory] = runs.iterdir()
+    run = read_run(directory)
+    phases = {"evaluate": {"energy_kwh": 0.001, "duration_s": 31.0}, "load": {"energy_kwh": 1.0, "duration_s": 9.0}}
+    spent = {"energy_kwh": 1.001, "emissions_g": 98.0, "phases": phases}
+    assert spent_words(spent, 500, run) == "energy 1.00 kWh, 98.0 g CO2e, loading included; 2.00 Wh per 1,000 rows"
+    phases["evaluate"]["duration_s"] = 12.0
+    assert "not measured, which takes 30 s of answering; the run's own evaluation took" in spent_words(spent, 500, run)
+    assert spent_words({"energy_kwh": None}, 500, run) == "energy not measured"
 
 
 def start(runs):

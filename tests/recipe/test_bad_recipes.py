@@ -137,7 +137,10 @@ SECTIONS = [
      "emissions.max_g_per_point: expected a number above 0 or null, found the number -1"),
     ("emissions: {max_emissions_g: 50g}",
      "emissions.max_emissions_g: expected a number above 0 or null, found the text '50g'"),
-    ("hub: {push_to_hub: true}", "hub.push_to_hub: not available in this version; leave it out"),
+    ("hub: {push_to_hub: true}\ntraining: {seeds: [1, 2]}",
+     "hub.push_to_hub: would push the model of each seed over the one before; push the one you choose: "
+     "finetune push RUN"),
+    ("hub: {hub_model_id: a/b/c}", "hub.hub_model_id: 'a/b/c' is no name of a repository, as owner/name"),
     ("preprocessing: {packing: true}",
      "preprocessing.packing: text-classification has no use for it, but fill-mask and text-generation; leave it out"),
 ]  # fmt: skip

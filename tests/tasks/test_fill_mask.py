@@ -157,6 +157,9 @@ def test_a_tiny_model_learns_what_is_hidden(toy_recipe, plain_data, tmp_path, ca
         assert [guess["score"] for guess in ours] == pytest.approx([guess["score"] for guess in theirs], abs=1e-5)
         for key in ("token", "token_str", "sequence"):
             assert [guess[key] for guess in ours] == [guess[key] for guess in theirs]
+    assert main(["predict", str(directory), str(source), "--top-k", "2"]) == 0
+    asked = [json.loads(line)["fills"] for line in capsys.readouterr().out.splitlines()]
+    assert asked == [[[pytest.approx(guess) for guess in fill[:2]] for fill in line["fills"]] for line in said]
 
 
 def test_the_same_is_hidden_however_a_step_is_cut_up(toy_recipe, plain_data, tmp_path):

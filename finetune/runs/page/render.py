@@ -16,8 +16,10 @@ from markupsafe import Markup
 from finetune import __version__
 from finetune.runs.comparison import Comparison
 from finetune.runs.files import scrub
+from finetune.runs.mistakes import Findings
 from finetune.runs.page.charts import WIDE, pareto_chart
 from finetune.runs.page.comparison_page import comparison_content
+from finetune.runs.page.evaluation_page import evaluation_content
 from finetune.runs.page.run_page import run_content
 from finetune.runs.record import Run, utc_now
 from finetune.runs.scatter import Scatter
@@ -35,6 +37,11 @@ def comparison_html(comparison: Comparison, notes: tuple[str, ...] = ()) -> str:
 def run_html(run: Run) -> str:
     """Return all about one run as one HTML page."""
     return page("run.html", run_content(run))
+
+
+def evaluation_html(run: Run, content: dict[str, Any], findings: Findings) -> str:
+    """Return an evaluation of a run's model on new rows as one HTML page."""
+    return page("evaluation.html", evaluation_content(run, content, findings))
 
 
 def pareto_svg(scatter: Scatter) -> str:

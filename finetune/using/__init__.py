@@ -1,0 +1,1 @@
+"""What is done with a trained model: evaluated on new data, handed to the hub, exported."""
