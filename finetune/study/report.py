@@ -226,7 +226,7 @@ def ratio_words(reach: Reach) -> str:
     low, high = reach.ratio.low, reach.ratio.high
     begin = formats.significant(low) if low else f"≤ {formats.significant(reach.first / reach.reference)}"
     end = f"> {formats.significant(reach.last / reach.reference)}" if math.isinf(high) else formats.significant(high)
-    return f"{formats.significant(reach.ratio.value)} [{begin}–{end}]"
+    return f"{formats.significant(reach.ratio.value)} [{begin} – {end}]"
 
 
 def retained_words(size: Size) -> str:
