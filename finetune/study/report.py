@@ -193,8 +193,8 @@ def energy_words(ratio: EnergyRatio | None) -> str:
 
 
 def amount_words(kwh: float | None, factor: float) -> str:
-    """Return an energy in the unit of its column."""
-    return formats.NOT_MEASURED if kwh is None else formats.significant(kwh * factor)
+    """Return an energy in the unit of its column; the notes say why one cannot be compared."""
+    return "not compared" if kwh is None else formats.significant(kwh * factor)
 
 
 def amount(reach: Reach, value: float) -> str:
