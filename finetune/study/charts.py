@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from finetune.runs import formats
-from finetune.runs.axes import Axis, log_axis, score_axis
+from finetune.runs.axes import Axis, energy_axis, log_axis, score_axis
 from finetune.runs.page.charts import COLOURS, NARROW, Frame, drawing
 from finetune.study.curves import by_amount
 from finetune.study.findings import Findings
@@ -122,9 +122,10 @@ def _x_axis(found: Findings, axis: str, frame: Frame) -> tuple[Axis, str]:
     if axis == ROWS:
         return log_axis(values, *ends, at=results.amounts), "training rows"
     if axis == INFERENCE:
-        return log_axis(values, *ends, 5), "Wh per 1,000 predictions"
+        return energy_axis(values, *ends, 5), "Wh per 1,000 predictions"
     unit, _ = formats.energy_unit(cell.kwh for cell in results.cells)
-    return log_axis(values, *ends, 5), f"energy of train + evaluate + save, {unit}"
+    make = log_axis if len(results.amounts) > 1 else energy_axis
+    return make(values, *ends, 5), f"energy of train + evaluate + save, {unit}"
 
 
 def _point(cell: Cell, amount: float, x: Axis, y: Axis) -> Section:

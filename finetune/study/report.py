@@ -193,8 +193,8 @@ def energy_words(ratio: EnergyRatio | None) -> str:
 
 
 def amount_words(kwh: float | None, factor: float) -> str:
-    """Return an energy in the unit of its column."""
-    return formats.NOT_MEASURED if kwh is None else formats.significant(kwh * factor)
+    """Return an energy in the unit of its column; the notes say why one cannot be compared."""
+    return "not compared" if kwh is None else formats.significant(kwh * factor)
 
 
 def amount(reach: Reach, value: float) -> str:
@@ -226,7 +226,7 @@ def ratio_words(reach: Reach) -> str:
     low, high = reach.ratio.low, reach.ratio.high
     begin = formats.significant(low) if low else f"≤ {formats.significant(reach.first / reach.reference)}"
     end = f"> {formats.significant(reach.last / reach.reference)}" if math.isinf(high) else formats.significant(high)
-    return f"{formats.significant(reach.ratio.value)} [{begin}–{end}]"
+    return f"{formats.significant(reach.ratio.value)} [{begin} – {end}]"
 
 
 def retained_words(size: Size) -> str:

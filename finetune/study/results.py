@@ -210,7 +210,7 @@ def _notes(study: Study, cells: Sequence[Cell], searches: Sequence[Search], outs
             of = plural(sum(len(cell.runs) for cell in own), "run")
             notes.append(
                 f"{strategy.name}: {short} of {of} ended before a plateau was seen; more training might help: raise "
-                "training.num_train_epochs, or set training.early_stopping_patience"
+                "training.num_train_epochs or max_steps, or set early_stopping_patience"
             )
     for search in searches:
         if search.is_at_the_edge and search.chosen is not None:

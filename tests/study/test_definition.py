@@ -1,5 +1,6 @@
 import pytest
 
+from finetune.cli.app import main
 from finetune.errors import FinetuneError
 from finetune.study.definition import find_study, read_study
 from finetune.study.outlook import plan_text
@@ -69,6 +70,16 @@ def test_definition_shipped_studies_are_found_by_name_and_read():
         assert all(member.recipe().recipe.training.load_best_model_at_end for member in search_members(study))
     with pytest.raises(FinetuneError, match="did you mean transfer"):
         find_study("transfr")
+
+
+def test_definition_dry_run_prints_the_plan_and_makes_nothing(study_file, capsys, tmp_path):
+    assert main(["study", str(study_file()), "training.num_train_epochs=4", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "22 runs, 0 of them finished" in printed
+    assert "at most 4 epochs" in printed
+    assert not (tmp_path / "runs").exists()
+    assert main(["study", str(tmp_path / "pay.yaml"), "--plot", "x.gif"]) == 1
+    assert ".svg, .png or .pdf" in capsys.readouterr().err
 
 
 def test_definition_plan_says_how_many_runs_there_are(study_file):

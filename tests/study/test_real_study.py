@@ -52,5 +52,7 @@ def test_study_is_stopped_goes_on_and_writes_page_and_charts(toy_recipe, tmp_pat
     assert "Score against training rows" in (tmp_path / "pay.html").read_text()
     assert (tmp_path / "pay.svg").read_text().startswith("<svg")
     assert not any((run.directory / "checkpoints").exists() for run in made if run.directory)
+    assert main(["study", str(path), "--md", "--plot", str(tmp_path / "pay.png")]) == 0
+    assert (tmp_path / "pay.png").read_bytes().startswith(b"\x89PNG")
     assert main(["compare", "pay", "--output-dir", str(runs)]) == 0
     assert len(list_runs(runs)[0]) == 6

@@ -83,7 +83,7 @@ def test_study_leaves_out_energies_that_cannot_be_compared_and_says_so(make_stud
     assert cell.kwh is None
     assert {each.axis for each in shown.reaches} == {ROWS}
     text = written(shown, "text")
-    assert "not measured" in text
+    assert "not compared" in text
     assert "shared the machine" in text
     assert "fewer than three seeds" in text
     study_svg(shown)
