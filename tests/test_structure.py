@@ -33,8 +33,9 @@ ROOMS = (
     ("recipe",),
     ("runs", "emissions"),
     ("data", "models", "evaluation"),
+    ("audit",),
     ("training",),
-    ("doctor", "estimate", "inspection", "predict"),
+    ("doctor", "estimate", "inspection", "predict", "audit.command"),
     ("sweep",),
     ("cli", "__main__"),
 )

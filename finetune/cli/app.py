@@ -14,7 +14,7 @@ from finetune.ranks import OtherRankFailed, is_main
 
 # The order of the help. A verb is the function of that name in finetune/cli/<verb>.py (`list` in list_.py).
 VERBS = (
-    "run", "sweep", "validate", "inspect", "estimate", "list", "show", "compare", "check", "predict",
+    "run", "sweep", "validate", "inspect", "estimate", "list", "show", "compare", "check", "predict", "audit",
     "init", "recipes", "schema", "doctor", "clean",
 )  # fmt: skip
 MODULES = {"list": "list_"}

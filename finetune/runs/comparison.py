@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from finetune.runs.bias import flag_counts
 from finetune.runs.energy_ratio import EnergyRatio
 from finetune.runs.predictions import RowScores
 from finetune.runs.record import Run, Score, as_number
@@ -246,6 +247,7 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "duration_s": run.duration_s(),
         "trainable_parameters": as_number(run.model.get("trainable_parameters")),
         "wh_per_1000_predictions": as_number(emissions.get("wh_per_1000_predictions")),
+        "bias": _bias_to_json(run),
         "methods": component_methods(run),
         "not_ranked": list(row.not_ranked),
         "on_front": row.on_front,
@@ -255,6 +257,11 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "group": run.group,
         "target": _reached_to_json(row.reached) if row.reached else None,
     }
+
+
+def _bias_to_json(run: Run) -> dict[str, int] | None:
+    counts = flag_counts(run)
+    return None if counts is None else {"flagged": counts[0], "tests": counts[1]}
 
 
 def _reached_to_json(reached: Reached) -> dict[str, Any]:
