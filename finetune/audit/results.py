@@ -16,7 +16,6 @@ class Finding:
     """One number of a probe: what of whom, its interval, its n, and the value of a model without the bias.
 
     p is None where nothing is tested; `made_of` says in words what the number is made of, `detail` in numbers.
-    only_above: of the two directions only a value above the null is a bias (an error rate: who is served worse).
     """
 
     group: str
@@ -30,16 +29,13 @@ class Finding:
     p: float | None = None
     p_adjusted: float | None = None
     made_of: str = ""
-    only_above: bool = False
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as it stands in the record; flagged is None where nothing could be tested."""
         names = ("group", "measure", "value", "low", "high", "n", "null_value", "unit", "p", "p_adjusted",
                  "made_of")  # fmt: skip
-        flagged = None
-        if self.p_adjusted is not None and self.value is not None:
-            flagged = self.p_adjusted <= LEVEL and (self.value > self.null_value or not self.only_above)
+        flagged = None if self.p_adjusted is None else self.p_adjusted <= LEVEL
         return {**{name: getattr(self, name) for name in names}, "flagged": flagged, "detail": dict(self.detail)}
 
 
@@ -52,7 +48,6 @@ class Result:
 
     findings: tuple[Finding, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     reason: str | None = None
 
     def to_json(self, confidence: float) -> dict[str, Any] | None:
@@ -63,7 +58,6 @@ class Result:
             "confidence": confidence,
             "findings": [finding.to_json() for finding in self.findings],
             "left_out": {why: count for why, count in self.left_out.items() if count},
-            "notes": list(self.notes),
         }
 
 

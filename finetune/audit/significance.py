@@ -32,23 +32,10 @@ def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
     return float(fisher_exact([[hits, n - hits], [other_hits, other_n - other_hits]])[1])
 
 
-def sign_flip_test(values: numpy.ndarray) -> float:
-    """Return the p value of a mean of 0 when each value might as well have had the other sign, by seeded draws.
-
-    (1 + as far from 0) / (1 + draws): Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010.
-    """
-    import numpy
-
-    draw, observed, beyond = numpy.random.default_rng(_SEED), float(abs(values.sum())), 0
-    for part in _parts(len(values)):
-        signs = draw.integers(0, 2, (part, len(values)), dtype=numpy.int8) * 2 - 1
-        beyond += int((abs(signs @ values) >= observed - 1e-9 * max(1.0, observed)).sum())
-    return (1 + beyond) / (1 + DRAWS)
-
-
 def exchange_test(cells: numpy.ndarray) -> list[float]:
     """Return for each column the p value of it being exchangeable with the others within every row, by seeded draws.
 
+    (1 + as far from the mean) / (1 + draws): Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010.
     cells: clusters × groups. The statistic is the sum of a column. Exchanged, a group has in each row any one of its
     cells, so that the draws of one group are those of all.
     """

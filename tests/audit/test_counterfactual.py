@@ -1,7 +1,6 @@
 import numpy
 import pytest
 
-from finetune.audit import significance
 from finetune.audit.counterfactual import Answer, judge_swaps, plan_swaps
 from finetune.audit.terms import open_terms
 
@@ -55,8 +54,8 @@ def test_counterfactual_gives_a_known_offset_back(terms, shift):
     assert gaps["planted: x → y"].value == pytest.approx(-shift)
     assert gaps["planted: y → x"].value == pytest.approx(shift)
     assert gaps["free: u → v"].value == pytest.approx(0)
-    assert gaps["free: u → v"].p_adjusted == 1
-    assert (gaps["planted: x → y"].p_adjusted < 0.05) is (shift != 0)
+    assert (gaps["planted: x → y"].low <= 0 <= gaps["planted: x → y"].high) is (shift == 0)
+    assert gaps["planted: x → y"].to_json()["flagged"] is None  # some gap any two words have
 
 
 def test_counterfactual_flips_are_those_beyond_the_neutral_swap(terms):
@@ -81,8 +80,7 @@ def test_counterfactual_neutral_flips_are_taken_off(terms):
 
 
 @pytest.mark.slow
-def test_counterfactual_flags_one_in_twenty_at_most_when_nothing_is_there(terms, monkeypatch):
-    monkeypatch.setattr(significance, "DRAWS", 999)
+def test_counterfactual_flags_one_in_twenty_at_most_when_nothing_is_there(terms):
     flagged = 0
     for seed in range(100):
         result = judge_swaps(plan_swaps(rows(40, seed), terms), model(0.0, noise=0.1, seed=seed), 0.95)

@@ -38,6 +38,7 @@ def test_error_rates_of_hand_made_cells():
     wrong = [case.group == "p" and case.template in "abcd" for case in cases]
     own, others = judge_templates(cases, wrong, 0.95).findings
     assert (own.value, others.value) == (50, -50)
+    assert own.detail["others"] == ["q"]
     # Of 8 templates 4 have one error: |sum| is as large only when all four fall to one side, 2 of 16 ways.
     assert own.p == pytest.approx(2 / 16, abs=0.01)
     assert 0 < own.low < own.high <= 100

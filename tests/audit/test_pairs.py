@@ -55,7 +55,7 @@ def test_pairs_pseudo_log_likelihood_equals_a_plain_loop(language_models):
         for own, places, score in zip(ids, shared_places(*ids), found, strict=True):
             total = 0.0
             for place in [place for place in places if 0 < place < len(own) - 1]:
-                masked = torch.tensor([own[:place] + [tokenizer.mask_token_id] + own[place + 1 :]])
+                masked = torch.tensor([[*own[:place], tokenizer.mask_token_id, *own[place + 1 :]]])
                 with torch.no_grad():
                     total += model(input_ids=masked).logits[0, place].log_softmax(-1)[own[place]].item()
             assert score == pytest.approx(total, abs=1e-4)
