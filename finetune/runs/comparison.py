@@ -227,7 +227,7 @@ def _step_to_json(next_cheaper: str | None, step: Delta | None) -> dict[str, Any
 
 def row_to_json(row: Row) -> dict[str, Any]:
     """Return one run of a comparison; null is what was not measured or cannot be told."""
-    run, emissions = row.run, row.run.emissions
+    run, emissions, flagged = row.run, row.run.emissions, flag_counts(row.run)
     return {
         "run_id": run.run_id,
         "name": run.name,
@@ -247,7 +247,6 @@ def row_to_json(row: Row) -> dict[str, Any]:
         "duration_s": run.duration_s(),
         "trainable_parameters": as_number(run.model.get("trainable_parameters")),
         "wh_per_1000_predictions": as_number(emissions.get("wh_per_1000_predictions")),
-        "bias": _bias_to_json(run),
         "methods": component_methods(run),
         "not_ranked": list(row.not_ranked),
         "on_front": row.on_front,
@@ -256,12 +255,9 @@ def row_to_json(row: Row) -> dict[str, Any]:
         **_step_to_json(row.next_cheaper, row.step),
         "group": run.group,
         "target": _reached_to_json(row.reached) if row.reached else None,
+        "bias_flagged": flagged[0] if flagged else None,
+        "bias_tests": flagged[1] if flagged else None,
     }
-
-
-def _bias_to_json(run: Run) -> dict[str, int] | None:
-    counts = flag_counts(run)
-    return None if counts is None else {"flagged": counts[0], "tests": counts[1]}
 
 
 def _reached_to_json(reached: Reached) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from finetune.runs.statistics import mean_over_seeds
 from tests import tiny
 
 SEEDS = (1, 2, 3)
+STEPS = 150
 TERMS = """\
 dimension,form,group,term
 planted,1,x,day
@@ -82,40 +83,39 @@ def test_planted_association_raises_the_gap_of_the_planted_group_alone(checkpoin
 
 
 def planted_sentences(association):
-    """Return sentences that say of two things something bad as often as said, and of two others as rarely."""
-    often = round(20 * association)
-    return [
-        f"the {thing} seemed {word} to everyone"
-        for things, words, count in (
-            (("day", "film"), tiny.BAD, often), (("day", "film"), tiny.GOOD, 20 - often),
-            (("meal", "answer"), tiny.BAD, 20 - often), (("meal", "answer"), tiny.GOOD, often),
-        )
-        for thing in things
-        for word in words[:4]
-        for _ in range(count)
-    ]  # fmt: skip
+    """Return sentences and how often each is said: of two things something bad as often as planted, of two rarely."""
+    said = {}
+    for thing in ("day", "film", "meal", "answer"):
+        for word in (*tiny.BAD[:4], *tiny.GOOD[:4]):
+            fits = (thing in ("day", "film")) == (word in tiny.BAD)
+            said[f"the {thing} seemed {word} to everyone"] = association if fits else 1 - association
+    return said
 
 
 def trained(model, tokenizer, association, seed):
     """Train a tiny model to tell the words of planted sentences: the one said of a thing hidden, or each to come."""
     torch.manual_seed(seed)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    rows = tokenizer(planted_sentences(association), padding=True, return_tensors="pt")
-    hidden = rows["input_ids"].shape[1] - 4  # the word before "to everyone" and [SEP]
+    said = planted_sentences(association)
+    rows, weights = tokenizer(list(said), padding=True, return_tensors="pt"), torch.tensor(list(said.values()))
+    ids, attention = rows["input_ids"], rows["attention_mask"]
+    is_masked = tokenizer.mask_token_id is not None
+    if is_masked:
+        hidden = torch.tensor([ids.shape[1] - 4])  # the word before "to everyone" and [SEP]
+        inputs, answers = ids.index_fill(1, hidden, tokenizer.mask_token_id), ids[:, hidden]
+    else:
+        inputs, answers = ids, ids[:, 1:].masked_fill(attention[:, 1:] == 0, -100)
     for module in model.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
-            torch.nn.init.normal_(module.weight, std=0.1)
+            torch.nn.init.normal_(module.weight, std=0.2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(6):
-        for batch in torch.randperm(len(rows["input_ids"])).split(64):
-            ids, attention = rows["input_ids"][batch], rows["attention_mask"][batch]
-            labels = ids.masked_fill(attention == 0, -100)
-            if tokenizer.mask_token_id is not None:
-                labels = torch.full_like(ids, -100).index_copy(1, torch.tensor([hidden]), ids[:, [hidden]])
-                ids = ids.index_fill(1, torch.tensor([hidden]), tokenizer.mask_token_id)
-            model(input_ids=ids, attention_mask=attention, labels=labels).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+    for _ in range(STEPS):
+        logits = model(input_ids=inputs, attention_mask=attention).logits
+        logits = logits[:, hidden] if is_masked else logits[:, :-1]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), answers, reduction="none")
+        (losses.sum(1) * weights).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
     return model.eval()
 
 
