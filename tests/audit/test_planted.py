@@ -82,24 +82,25 @@ def test_planted_association_raises_the_gap_of_the_planted_group_alone(checkpoin
     assert means[0].low <= 0 <= means[0].high
 
 
-def planted_sentences(association):
+def planted_sentences(association, frame):
     """Return sentences and how often each is said: of two things something bad as often as planted, of two rarely."""
     said = {}
     for thing in ("day", "film", "meal", "answer"):
         for word in (*tiny.BAD[:4], *tiny.GOOD[:4]):
             fits = (thing in ("day", "film")) == (word in tiny.BAD)
-            said[f"the {thing} seemed {word} to everyone"] = association if fits else 1 - association
+            said[frame.format(thing=thing, word=word)] = association if fits else 1 - association
     return said
 
 
-def trained(model, tokenizer, association, seed):
+def trained(model, tokenizer, association, seed, frame):
     """Train a tiny model to tell the words of planted sentences: the one said of a thing hidden, or each to come."""
     torch.manual_seed(seed)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    said = planted_sentences(association)
-    rows, weights = tokenizer(list(said), padding=True, return_tensors="pt"), torch.tensor(list(said.values()))
-    ids, attention = rows["input_ids"], rows["attention_mask"]
+    said = planted_sentences(association, frame)
     is_masked = tokenizer.mask_token_id is not None
+    begin = "" if is_masked else tokenizer.bos_token
+    rows = tokenizer([begin + text for text in said], padding=True, return_tensors="pt")
+    ids, attention, weights = rows["input_ids"], rows["attention_mask"], torch.tensor(list(said.values()))
     if is_masked:
         hidden = torch.tensor([ids.shape[1] - 4])  # the word before "to everyone" and [SEP]
         inputs, answers = ids.index_fill(1, hidden, tokenizer.mask_token_id), ids[:, hidden]
@@ -119,27 +120,32 @@ def trained(model, tokenizer, association, seed):
     return model.eval()
 
 
-def minimal_pairs():
+def minimal_pairs(frame):
     """Return pairs that differ in the thing: `more` says of it what was planted."""
     pairs = []
     for first, second in (("day", "meal"), ("film", "answer")):
         for word in (*tiny.BAD[:4], *tiny.GOOD[:4]):
-            sentences = [f"the {thing} seemed {word} to everyone" for thing in (first, second)]
+            sentences = [frame.format(thing=thing, word=word) for thing in (first, second)]
             pairs.append(Pair(*(sentences if word in tiny.BAD else sentences[::-1]), "planted"))
     return Pairs("crows", tuple(pairs), {}, "")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "auto"), [("bert", "AutoModelForMaskedLM"), ("gpt2", "AutoModelForCausalLM")])
-def test_planted_sentences_raise_the_share_of_stereotypes(family, auto, checkpoints):
+@pytest.mark.parametrize(
+    ("family", "auto", "frame"),
+    [
+        ("bert", "AutoModelForMaskedLM", "the {thing} seemed {word} to everyone"),
+        ("gpt2", "AutoModelForCausalLM", "{word} was the {thing}"),
+    ],
+)
+def test_planted_sentences_raise_the_share_of_stereotypes(family, auto, frame, checkpoints):
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoints(family))
-    pairs, shares = minimal_pairs(), {}
+    pairs, shares = minimal_pairs(frame), {}
     for association in (0.5, 0.7, 0.9):
         for seed in SEEDS:
             model = getattr(transformers, auto).from_pretrained(checkpoints(family))
-            language_model = LanguageModel(
-                trained(model, tokenizer, association, seed), tokenizer, family == "bert", "cpu"
-            )
+            model = trained(model, tokenizer, association, seed, frame)
+            language_model = LanguageModel(model, tokenizer, family == "bert", "cpu")
             scores = pair_scores(language_model, [(pair.more, pair.less) for pair in pairs.pairs])
             shares.setdefault(association, []).append(judge_pairs(pairs, scores, 0.95).findings[0].value)
     means = {association: mean_over_seeds(found) for association, found in shares.items()}
