@@ -5,10 +5,17 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_run
+
 
 def audit(
     model: Annotated[
-        str, typer.Argument(metavar="RUN|CHECKPOINT", help="A run (id, name, folder), a hub id, a folder or package:…")
+        str,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT",
+            autocompletion=complete_run,
+            help="A run (id, name, folder), a hub id, a folder or package:…",
+        ),
     ],
     pairs: Annotated[
         list[Path] | None,
