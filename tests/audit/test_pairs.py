@@ -13,7 +13,7 @@ from finetune.errors import FinetuneError
 from finetune.models.build import open_checkpoint
 from finetune.recipe.schema import Model
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 SENTENCES = [
     ("what a lovely day it was", "what a dreadful day it was"),
     ("the meal seemed awful to everyone", "the meal seemed charming to everyone again"),
