@@ -15,7 +15,7 @@ from finetune.ranks import OtherRankFailed, is_main
 # The order of the help. A verb is the function of that name in finetune/cli/<verb>.py (`list` in list_.py).
 VERBS = (
     "run", "sweep", "study", "validate", "inspect", "estimate", "list", "show", "compare", "check", "predict",
-    "evaluate", "push", "export", "init", "recipes", "schema", "doctor", "clean",
+    "evaluate", "audit", "push", "export", "init", "recipes", "schema", "doctor", "clean",
 )  # fmt: skip
 MODULES = {"list": "list_"}
 

@@ -64,7 +64,7 @@ def _percentiles(values: numpy.ndarray, confidence: float) -> tuple[float, float
     return float(low), float(high)
 
 
-def wilson(hits: int, n: int, confidence: float) -> tuple[float, float] | None:
+def wilson(hits: float, n: int, confidence: float) -> tuple[float, float] | None:
     """Return Wilson's score interval of a share (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927)."""
     from statistics import NormalDist
 

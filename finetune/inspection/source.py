@@ -53,15 +53,16 @@ def _folder(reference: str, output_dir: Path) -> Path | None:
         return _model_of_run(path) if (path / RECORD_NAME).is_file() else path
     if path is not None and path.is_file():
         raise FinetuneError(f"{reference} is a file, and a checkpoint is a folder", f"Name its folder: {path.parent}")
-    if output_dir.is_dir() and _names_a_run(reference, output_dir):
+    if names_a_run(reference, output_dir):
         return _model_of_run(find_run(reference, output_dir))
     if reference.startswith(("/", "./", "../", "~")) or reference.count("/") > 1:
         raise FinetuneError(f"{reference}: no such folder", "Name a hub id, a folder, package:… or a run.")
     return None
 
 
-def _names_a_run(reference: str, output_dir: Path) -> bool:
-    return any(
+def names_a_run(reference: str, output_dir: Path) -> bool:
+    """Tell whether a reference is the name, the id or part of the id of a run in a folder."""
+    return output_dir.is_dir() and any(
         run.name == reference or run.run_id.startswith(reference) or run.run_id.endswith(f"-{reference}")
         for run in list_runs(output_dir)[0]
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from finetune.recipe.adapter_keys import adapter_defaults, adapter_faults, adapter_notes
+from finetune.recipe.bias_keys import bias_faults
 from finetune.recipe.emissions_keys import emissions_faults
 from finetune.recipe.generation_keys import generation_faults
 from finetune.recipe.keys import Path, all_leaves, dotted
@@ -18,8 +19,7 @@ from finetune.recipe.schema import Recipe
 from finetune.tasks import BOUNDED_METRICS, Task, all_tasks
 from finetune.text import did_you_mean, join_words
 
-# The keys of the format whose feature this version does not have: only their default is accepted.
-NOT_AVAILABLE: tuple[Path, ...] = (("evaluation", "bias"),)
+# Values of the format whose feature this version does not have.
 VALUES_NOT_AVAILABLE: Mapping[Path, tuple[str, ...]] = {
     ("evaluation", "baselines"): ("zero_shot", "few_shot"),
     ("model", "dtype"): ("bfloat16", "float16"),
@@ -107,6 +107,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from (Finding(*fault) for fault in adapter_faults(recipe))
     yield from (Finding(*fault) for fault in emissions_faults(recipe))
     yield from (Finding(*fault) for fault in generation_faults(recipe))
+    yield from (Finding(*fault) for fault in bias_faults(recipe))
     yield from _small_gain(recipe)
     yield from _hub(recipe)
     yield from (Finding(key, message) for key, message in missing_inputs(recipe))
@@ -150,9 +151,6 @@ def find_notes(recipe: Recipe, given: Set[Path]) -> Iterator[str]:
 
 
 def _not_available(recipe: Recipe) -> Iterator[Finding]:
-    for key in NOT_AVAILABLE:
-        if _value(recipe, key) != all_leaves()[key].default:
-            yield Finding(key, f"{NOT_IN_THIS_VERSION}; leave it out")
     for key, values in VALUES_NOT_AVAILABLE.items():
         chosen = _value(recipe, key)
         for value in chosen if isinstance(chosen, list) else [chosen]:

@@ -91,7 +91,12 @@ def _choices(kind: Any, metadata: list[Any]) -> Iterator[str]:
 
 def _plural_words(kind: Any) -> str:
     words = join_words(_choices(kind, []), "or")
-    return words.replace("a text", "texts").replace("a whole number", "whole numbers").replace("a number", "numbers")
+    return (
+        words.replace("a text", "texts")
+        .replace("a whole number", "whole numbers")
+        .replace("a number", "numbers")
+        .replace("a mapping (key: value)", "mappings")
+    )
 
 
 def _range(metadata: list[Any]) -> str:

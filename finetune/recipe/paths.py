@@ -9,9 +9,12 @@ import re
 from collections.abc import Callable, Iterator
 from glob import iglob
 from pathlib import Path
+from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
+from finetune.recipe.bias_keys import FILES
+from finetune.recipe.bias_keys import KEY as BIAS
 from finetune.recipe.lookup import LONGEST_SHOWN, cannot_be_read, look_up, near_name, neighbours
 from finetune.recipe.schema import Recipe
 
@@ -63,7 +66,9 @@ def map_inputs(recipe: Recipe, change: Callable[[Key, str], str]) -> Recipe:
         update={
             "model": model,
             "dataset": data.model_copy(update={"path": path, "data_files": files}),
-            "evaluation": recipe.evaluation.model_copy(update={"metrics": metrics}),
+            "evaluation": recipe.evaluation.model_copy(
+                update={"metrics": metrics, "bias": _map_probes(recipe, change)}
+            ),
         }
     )
 
@@ -110,6 +115,19 @@ def _map_files(value: str | list[str], key: Key, change: Callable[[Key, str], st
     return change(key, value) if isinstance(value, str) else [change(key, file) for file in value]
 
 
+def _map_probes(recipe: Recipe, change: Callable[[Key, str], str]) -> list[dict[str, Any]] | None:
+    probes = recipe.evaluation.bias
+    if probes is None:
+        return None
+    return [
+        {
+            name: change(BIAS, value) if name in FILES and isinstance(value, str) else value
+            for name, value in probe.items()
+        }
+        for probe in probes
+    ]
+
+
 def _is_builder(key: Key, value: str, recipe: Recipe) -> bool:
     return key == ("dataset", "path") and recipe.dataset.data_files is not None and value in BUILDERS
 
@@ -122,6 +140,8 @@ def _absolute(key: Key, value: str, folder: Path, recipe: Recipe) -> str:
     if is_package_path(value) or _is_remote(value) or _VARIABLE.search(value) or _is_builder(key, value, recipe):
         return value
     target = os.path.normpath(Path(os.path.realpath(folder), value))
+    if key == BIAS:
+        return target
     if key[:2] == ("dataset", "data_files"):
         # With a hub dataset, data_files name files of its repository.
         return target if _files_are_local(recipe, folder) else value
@@ -194,7 +214,8 @@ def _remote_fault(key: Key, value: str, recipe: Recipe) -> str | None:
         return f"{value} is an address; {said}"
     # Only with a dataset of the hub may datasets itself fetch a file.
     path = recipe.dataset.path
-    if key[:2] == ("dataset", "data_files") and (path is None or path in BUILDERS or os.path.isabs(path)):
+    is_file = key[:2] == ("dataset", "data_files") and (path is None or path in BUILDERS or os.path.isabs(path))
+    if is_file or key == BIAS:
         return f"{value} is an address, not a file; download it first: curl -LO {value}"
     return None
 

@@ -6,7 +6,6 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from finetune.recipe.aliases import ALIASES
-from finetune.recipe.checks import NOT_AVAILABLE, NOT_IN_THIS_VERSION
 from finetune.recipe.expected import expected
 from finetune.recipe.keys import Path, all_leaves, all_sections, dotted
 from finetune.recipe.schema import Recipe
@@ -20,10 +19,6 @@ def recipe_schema() -> dict[str, Any]:
     _drop_titles(schema)
     said = schema["$defs"]["Peft"]["description"]
     schema["properties"]["peft"] = {"anyOf": [{"$ref": "#/$defs/Peft"}, {"type": "null"}], "description": said}
-    for path in NOT_AVAILABLE:
-        holder = all_sections()[path[:-1]].__name__ if path[:-1] else None
-        properties = (schema["$defs"][holder] if holder else schema)["properties"]
-        properties[path[-1]]["description"] += f" {NOT_IN_THIS_VERSION.capitalize()}."
     return {"$schema": DIALECT, "title": "finetune recipe", **schema}
 
 
@@ -44,16 +39,14 @@ def _table(section: Path, summary: str) -> str:
     lines = [f"## {title}", "", summary, "", "| key | value | default | meaning |", "|---|---|---|---|"]
     for path, field in all_leaves().items():
         if path[:-1] == section:
-            lines.append(f"| `{path[-1]}` | {_cell(expected(field))} | {_default(field)} | {_meaning(path, field)} |")
+            lines.append(f"| `{path[-1]}` | {_cell(expected(field))} | {_default(field)} | {_meaning(field)} |")
     return "\n".join(lines)
 
 
-def _meaning(path: Path, field: FieldInfo) -> str:
+def _meaning(field: FieldInfo) -> str:
     words = field.description or ""
     if field.examples:
         words += f" Example: `{json.dumps(field.examples[0], ensure_ascii=False)}`"
-    if path in NOT_AVAILABLE:
-        words += f" *{NOT_IN_THIS_VERSION.capitalize()}.*"
     return _cell(words)
 
 

@@ -6,9 +6,10 @@ hold; what keys must agree on is in checks.py.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from finetune.recipe.adapter_keys import Peft
+from finetune.recipe.bias_keys import BiasProbe
 from finetune.recipe.emissions_keys import Emissions
 from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber
 from finetune.recipe.preprocessing_keys import Preprocessing
@@ -17,6 +18,8 @@ Tracker = Literal[
     "none", "all", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"
 ]
 Strategy = Literal["no", "epoch", "steps"]
+# Entries are checked one by one (bias_keys.py), so that an error can name the item and its key.
+_BIAS_SCHEMA = {"anyOf": [{"type": "array", "items": BiasProbe.model_json_schema()}, {"type": "null"}]}
 
 
 class Model(Section):
@@ -275,8 +278,13 @@ class Evaluation(Section):
         description="What to beat: majority (the constant answer), untrained (the model before its first step).",
     )
     confidence: Share = Field(default=0.95, description="Level of the confidence intervals around every score.")
-    bias: dict[str, Any] | list[Any] | str | None = Field(
-        default=None, description="Bias probe to run before and after training."
+    bias: Annotated[list[dict[str, Any]] | None, WithJsonSchema(_BIAS_SCHEMA)] = Field(
+        default=None,
+        description=(
+            "Probes of bias, the same before and after training, in a phase of their own; each is a mapping with "
+            "probe: pairs, swaps or groups, and its keys (docs/audit.md). null: none."
+        ),
+        examples=[[{"probe": "swaps", "language": "en", "hateful_label": "toxic"}]],
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.beside import beside_lines
+from finetune.runs.bias import bias_markdown, flag_counts
 from finetune.runs.card_metadata import card_metadata, hardware_words, hub_id, languages, public_name, scores_by_split
 from finetune.runs.record import Run, as_number, run_from_json, run_to_json
 from finetune.runs.report import BASELINE_WORDS, baseline_score, intensity_source, intensity_words
@@ -33,8 +34,8 @@ def model_card(run: Run, repository: str | None = None, is_adapter: bool = False
     metadata = yaml.safe_dump(card_metadata(run, is_adapter), sort_keys=False, allow_unicode=True, width=10_000)
     sections = [
         f"# {markdown_cell(run.name)}",
-        _about(run), _data(run), _training(run, is_adapter), _scores(run), _energy(run), _limits(run),
-        _adapter_usage(run, repository) if is_adapter else _usage(run, repository),
+        _about(run), _data(run), _training(run, is_adapter), _scores(run), bias_markdown(run), _energy(run),
+        _limits(run), _adapter_usage(run, repository) if is_adapter else _usage(run, repository),
     ]  # fmt: skip
     return f"---\n{metadata}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
 
@@ -189,7 +190,9 @@ def _limits(run: Run) -> str:
     longest, split = as_number(run.dataset.get("max_length")), run.main_metric.get("split")
     intensity, complete = _section(run.emissions, "carbon_intensity"), run.emissions.get("complete")
     limits = [
-        "The scores hold for data like the above; other data, and bias against groups of people, were not tested.",
+        "The scores hold for data like the above; other data, and bias against groups of people, were not tested."
+        if flag_counts(run) is None
+        else "The scores hold for data like the above. Bias was probed with the texts and groups above alone.",
         "The validation rows also chose the model, so their score flatters." if split == "validation" else "",
         f"Inputs are cut after {longest:,.0f} tokens." if longest is not None else "",
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from finetune.runs import formats
+from finetune.runs.bias import flag_counts
 from finetune.runs.comparison import Comparison, Group, Row, component_methods
 from finetune.runs.record import Run, as_number
 from finetune.runs.seed_report import mean_words
@@ -41,6 +42,10 @@ def run_back(comparison: Comparison, separator: str) -> list[Column]:
     if comparison.grid is not None:
         cells = [_bounded(row.run, row.emissions_g_on_grid) for row in rows]
         columns.append(Column(f"g CO2e{separator}@{comparison.grid.code}", cells, right=True))
+    counts = [flag_counts(row.run) for row in rows]
+    if any(counts):
+        cells = [formats.NOT_MEASURED if found is None else f"{found[0]} of {found[1]}" for found in counts]
+        columns.insert(1, Column(f"bias{separator}flagged", cells, right=True))
     return [
         *columns,
         Column("time", [formats.duration(row.run.duration_s()) for row in rows], right=True),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from finetune.runs.bias import flag_counts
 from finetune.runs.energy_ratio import EnergyRatio, Part
 from finetune.runs.predictions import RowScores
 from finetune.runs.record import Run, Score, as_number
@@ -268,7 +269,7 @@ def _step_to_json(next_cheaper: str | None, step: Delta | None) -> dict[str, Any
 
 def row_to_json(row: Row) -> dict[str, Any]:
     """Return one run of a comparison; null is what was not measured or cannot be told."""
-    run, emissions = row.run, row.run.emissions
+    run, emissions, flagged = row.run, row.run.emissions, flag_counts(row.run)
     return {
         "run_id": run.run_id,
         "name": run.name,
@@ -296,6 +297,8 @@ def row_to_json(row: Row) -> dict[str, Any]:
         **_step_to_json(row.next_cheaper, row.step),
         "group": run.group,
         "target": _reached_to_json(row.reached) if row.reached else None,
+        "bias_flagged": flagged[0] if flagged else None,
+        "bias_tests": flagged[1] if flagged else None,
     }
 
 

@@ -61,8 +61,8 @@ class Score:
 class Run:
     """One run as run.json has it: the sections are the dictionaries of the file, None is what was not measured.
 
-    `extra` keeps fields that this version does not know; `directory` is where the record was read from and is
-    not part of it.
+    `bias` holds what the probes found before and after training. `extra` keeps fields that this version does not know;
+    `directory` is where the record was read from and is not part of it.
     """
 
     run_id: str
@@ -81,6 +81,7 @@ class Run:
     baselines: Section = field(default_factory=dict)
     metrics: Section = field(default_factory=dict)
     main_metric: Section = field(default_factory=dict)
+    bias: Section | None = None
     emissions: Section = field(default_factory=dict)
     timeline: tuple[Section, ...] = ()
     hardware: Section = field(default_factory=dict)
@@ -116,7 +117,7 @@ class Run:
         return self.status in ("completed", "stopped")
 
 
-_SECTIONS = frozenset(entry.name for entry in fields(Run) if entry.type in (Section, "Section"))
+_SECTIONS = frozenset(entry.name for entry in fields(Run) if entry.type in (Section, Section | None))
 _NOT_IN_FILE = ("extra", "directory")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.beside import beside_lines
+from finetune.runs.bias import bias_text
 from finetune.runs.differences import flatten
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.report import BASELINE_WORDS, closing_panel, intensity_source, intensity_words
@@ -18,6 +19,7 @@ def show_text(run: Run, width: int, timeline: bool = False) -> str:
         closing_panel(run),
         "\n".join(f"{name:<10}{one_line(value)}" for name, value in run_facts(run).items()),
         _scores(run),
+        bias_text(run.bias, whole=False),
         _phases(run),
         _components(run, width),
         _beside(run),

@@ -15,6 +15,7 @@ from finetune.data.batching import micro_batches
 from finetune.errors import FinetuneError
 from finetune.runs.record import Run
 from finetune.text import plural
+from finetune.training.audits import audit_after, audit_before, open_audit
 from finetune.training.batches import train_batches
 from finetune.training.checkpoints import drop_old_checkpoints, load_best, save_best, save_checkpoint, whole_best
 from finetune.training.disk import disk_estimate, require_room
@@ -54,6 +55,8 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
         if not session.run.baselines:
             with phase("baseline"):
                 session.write(baselines=baseline_scores(prepared, session))
+        probes = open_audit(prepared) if options.trial is None else ()
+        audit_before(prepared, session, probes, options.smoke)
         progress = resume_into(prepared, resumption, session.machines) if resumption else Progress()
         with session.interrupts.deferred():
             outlook = begin_outlook(prepared, progress, session)
@@ -64,6 +67,7 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
                 if best_step is not None and best_step != progress.step:
                     put_best_back(prepared, best_step, session)
                 finish(prepared, progress, session, outlook, reason)
+                audit_after(prepared, session, probes, outlook)
             except Interrupted:
                 # No step is left: the weights that are loaded now are those with which the resumed run will finish.
                 save(prepared, progress, session, take_random_state())

@@ -112,6 +112,24 @@ class Outlook:
         self.session.machines.share_energy(self.session.meter)
         return ranks.on_main(lambda: self._no_room(progress, split))
 
+    def no_room_for_audit(self) -> str | None:
+        """Return why the probes after training, taken to cost what those before did, do not fit; all ranks ask."""
+        if not self.budget:
+            return None
+        self.session.machines.share_energy(self.session.meter)
+        return ranks.on_main(self._no_room_for_audit)
+
+    def _no_room_for_audit(self) -> str | None:
+        reading = self.session.meter.glance()
+        short = shortage(self.budget, _account(reading, _audit_kwh(reading), 0.0))
+        if short is None:
+            return None
+        left = significant(max(0.0, short.budget - short.spent))
+        return (
+            f"the probes need about {significant(short.needed)} {short.unit}, and the {short.kind} budget leaves "
+            f"{left} {short.unit}"
+        )
+
     def _no_room(self, progress: Progress, split: str) -> str | None:
         reading, rates = self.session.meter.glance(), self._rates(progress)
         if rates is None:
@@ -196,7 +214,11 @@ class Outlook:
         reported = tokens.get("test", tokens["validation"])
         inference = Work(evaluate=inference_tokens(reported, rates["evaluate"]))
         left = self.workload.until(progress, self.workload.plan.total_steps) + self.workload.ending() + inference
-        spent = Spent(reading.energy_kwh or 0.0, reading.emissions_g or 0.0, reading.elapsed_s)
+        audit_kwh, audit_s = _audit_kwh(reading), reading.phases.get("audit", (0, 0))[1] / 1e6  # it comes once more
+        audit_g = audit_kwh * reading.pue * reading.g_per_kwh
+        spent = Spent(
+            (reading.energy_kwh or 0.0) + audit_kwh, (reading.emissions_g or 0.0) + audit_g, reading.elapsed_s + audit_s
+        )
         return forecast(spent, left, rates, reading.pue * reading.g_per_kwh)
 
     def _tell(self, progress: Progress, found: Forecast) -> None:
@@ -302,6 +324,10 @@ def _account(reading: Reading, next_kwh: float, ending_kwh: float) -> Account:
         ending_kwh=ending_kwh * reading.pue,
         g_per_kwh=reading.g_per_kwh,
     )
+
+
+def _audit_kwh(reading: Reading) -> float:
+    return reading.phases.get("audit", (0, 0))[0] / 3.6e12
 
 
 def _blocks(progress: Progress, kind: str) -> list[Block]:

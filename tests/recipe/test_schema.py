@@ -1,7 +1,7 @@
 import pytest
 
 from finetune.recipe.aliases import ALIASES
-from finetune.recipe.checks import NOT_AVAILABLE, VALUES_NOT_AVAILABLE
+from finetune.recipe.checks import VALUES_NOT_AVAILABLE
 from finetune.recipe.expected import allowed_words, expected
 from finetune.recipe.keys import all_leaves, dotted, leaf_of
 from finetune.recipe.schema import Recipe
@@ -30,10 +30,6 @@ def test_schema_is_frozen():
 
 def test_schema_the_keys_that_aliases_stand_for_exist():
     assert [name for name, alias in ALIASES.items() if leaf_of(alias.path) is None] == []
-
-
-def test_schema_the_keys_that_are_not_available_exist_and_have_a_default():
-    assert [path for path in NOT_AVAILABLE if path not in all_leaves() or all_leaves()[path].is_required()] == []
 
 
 @pytest.mark.parametrize(("path", "values"), VALUES_NOT_AVAILABLE.items())

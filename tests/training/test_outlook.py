@@ -341,3 +341,20 @@ def test_a_budget_in_another_unit_is_refused_before_anything_is_made(toy_recipe,
     assert code == 1
     assert "--max-energy 500J: expected a number and its unit, Wh or kWh; J is another unit" in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("budget_kwh", "fits"), [(0.003, True), (0.0021, False)])
+def test_outlook_probes_after_training_are_taken_to_cost_what_those_before_did(budget_kwh, fits):
+    reading = SimpleNamespace(
+        phases={"audit": (int(1e-3 * 3.6e12), 10_000_000)},
+        pue=1.0,
+        facility_kwh=1.5e-3,
+        emissions_g=0.15,
+        g_per_kwh=100.0,
+    )
+    meter = SimpleNamespace(glance=lambda: reading)
+    outlook = SimpleNamespace(budget=Budget(budget_kwh, None), session=SimpleNamespace(meter=meter))
+    said = Outlook._no_room_for_audit(outlook)
+    assert (said is None) is fits
+    if not fits:
+        assert said == "the probes need about 0.00110 kWh, and the energy budget leaves 0.000600 kWh"

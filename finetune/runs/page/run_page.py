@@ -5,6 +5,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.beside import beside_lines
+from finetune.runs.bias import bias_content
 from finetune.runs.differences import flatten
 from finetune.runs.page import facts
 from finetune.runs.page.charts import curves_plot, learning_curve
@@ -26,6 +27,7 @@ def run_content(run: Run) -> Section:
         "cards": _cards(run),
         "facts": list(run_facts(run).items()),
         "scores": _scores(run),
+        "bias": bias_content(run),
         "curves": _curves(run),
         "course": _course(run),
         "bars": facts.energy_bars([(run.name, [run])]),

@@ -1,0 +1,1 @@
+"""What bias a model carries: probes of likelihoods, of answers to swapped texts, of errors by group."""

@@ -1,0 +1,216 @@
+"""`finetune audit`: probes of bias put to the model of a finished run, or to a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from finetune.audit.asking import asker
+from finetune.audit.cases import EvaluationTexts, evaluation_texts
+from finetune.audit.likelihood import load_language_model, why_no_head
+from finetune.audit.probes import TASK, Subject, look, open_probes, record_results
+from finetune.audit.results import Result
+from finetune.audit.table import read_table
+from finetune.console import say
+from finetune.data.sources import load_data
+from finetune.errors import FinetuneError
+from finetune.evaluation.predict import Predictor, task_context
+from finetune.evaluation.predict_file import load_model, open_finished
+from finetune.inspection.source import names_a_run
+from finetune.models.build import PROBLEM_TYPES, Checkpoint, open_checkpoint
+from finetune.recipe.bias_keys import BiasProbe, bias_probes, entry_faults
+from finetune.recipe.load import load_recipe
+from finetune.recipe.schema import Model as ModelSettings
+from finetune.runs.card import model_card
+from finetune.runs.card_metadata import languages
+from finetune.runs.files import write_atomically
+from finetune.runs.record import RECORD_NAME, Run, find_run, read_run, write_run
+from finetune.tasks import LabelScheme, Task, all_tasks
+from finetune.training.hardware import choose_precision, pick_device, start_accelerator
+
+_HEAD = "ForSequenceClassification"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for: a run or checkpoint, probes as the recipe writes them, and where to look.
+
+    probes: none of them means those of the run's own recipe. texts: a file whose column `text` is swapped, instead of
+    the run's evaluation rows.
+    """
+
+    model: str
+    probes: Sequence[Mapping[str, Any]] = ()
+    output_dir: Path = Path("runs")
+    texts: Path | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class _Audited:
+    """A model to be audited: its labels, its evaluation texts, and how the probes reach it."""
+
+    subject: Subject
+    labels: LabelScheme
+    texts: Callable[[], EvaluationTexts]
+    task: str
+    confidence: float = CONFIDENCE
+
+
+def audit(request: Request) -> dict[str, Any]:
+    """Put the probes to a model and return the `bias` section; that of a run is also written into its record.
+
+    Raises FinetuneError for what the user can mend.
+    """
+    run = _run_of(request)
+    settings = _settings(request, run)
+    audited = _of_run(request, run) if run is not None else _of_checkpoint(request)
+    if request.texts is not None:
+        audited = replace(audited, texts=lambda: _texts_of(request.texts))
+    probes = open_probes(settings, audited.labels, audited.texts, audited.task)
+    results: list[Result] = []
+    for probe in probes:
+        say(f"audit: {probe.settings.probe}, {probe.head['data']}")
+        results.append(look(probe, audited.subject, audited.confidence))
+    when = "before" if run is None else "after"
+    section = record_results(probes, results, when, run.bias if run else None, audited.confidence)
+    if run is None:
+        return section
+    _write(run, section)
+    asked = {repr(probe.settings) for probe in probes}
+    return {"probes": section["probes"][-len(asked) :]}
+
+
+def _run_of(request: Request) -> Run | None:
+    path = Path(request.model)
+    if (path / RECORD_NAME).is_file() or names_a_run(request.model, request.output_dir):
+        run = read_run(find_run(request.model, request.output_dir))
+        if run.status == "running":
+            raise FinetuneError(f"{run.run_id}: the run is still alive", "Wait for it to end.")
+        return run
+    return None
+
+
+def _settings(request: Request, run: Run | None) -> tuple[BiasProbe, ...]:
+    for entry in request.probes:
+        for fault in entry_faults(dict(entry)):
+            raise FinetuneError(fault.replace("hateful_label", "--hateful-label").replace("_", "-"), _HINT)
+    if request.probes:
+        return bias_probes([dict(entry) for entry in request.probes])
+    own = bias_probes(_recipe_of(run).evaluation.bias) if run is not None else ()
+    if not own:
+        raise FinetuneError(
+            "no probe is named" + (", and the run's recipe has none (evaluation.bias)" if run is not None else ""),
+            _HINT,
+        )
+    return own
+
+
+_HINT = "For example --swaps --language en, --pairs FILE, or --groups FILE --language en --hateful-label LABEL."
+
+
+def _recipe_of(run: Run) -> Any:
+    assert run.directory is not None
+    return load_recipe(run.directory / "recipe.yaml").recipe
+
+
+def _of_run(request: Request, run: Run) -> _Audited:
+    finished = open_finished(run)
+    task, recipe = finished.task, _recipe_of(run)
+    said = None
+    labels = LabelScheme(str(run.dataset.get("problem_type")), tuple(run.dataset.get("label_names") or ()))
+    if task.name == TASK:
+        model, context = load_model(finished)
+        said = asker(_predictor(model, task, context, finished.batch_size, run.training))
+    checkpoint = open_checkpoint(ModelSettings(name_or_path=str(finished.folder)))
+    subject = Subject(
+        said,
+        f"the probe needs labels for texts, and the task is {task.name}",
+        lambda: (
+            (None, reason) if (reason := why_no_head(task.name)) else load_language_model(checkpoint, pick_device())
+        ),
+        tuple(languages(run)),
+    )
+
+    def texts() -> EvaluationTexts:
+        whole = all_tasks()[recipe.task]
+        data = load_data(recipe, whole)
+        return evaluation_texts(data, "test" if "test" in data.splits else "validation", data.task, recipe)
+
+    return _Audited(subject, labels, texts, task.name, recipe.evaluation.confidence)
+
+
+def _predictor(model: Any, task: Task, context: Any, batch_size: int, trained: Mapping[str, Any]) -> Predictor:
+    """Return the forward path in the run's own precision where it computed on the same kind of device."""
+    device = pick_device()
+    precision = trained.get("mixed_precision") if trained.get("device") == device else None
+    precision = precision or choose_precision("auto", device, model.config.model_type)
+    accelerator = start_accelerator(precision, [], ".")
+    return Predictor(
+        model.to(accelerator.device), task, context, batch_size, accelerator.device, accelerator.autocast
+    )  # fmt: skip
+
+
+def _of_checkpoint(request: Request) -> _Audited:
+    """Return a checkpoint: its likelihoods, and its answers where it was saved with a trained classifier."""
+    checkpoint = open_checkpoint(ModelSettings(name_or_path=request.model, revision=request.revision))
+    named = next((name for name in checkpoint.config.architectures or () if name.endswith(_HEAD)), None)
+    labels = _labels_of(checkpoint) if named else LabelScheme(PROBLEM_TYPES[0])
+    subject = Subject(
+        _said_by(checkpoint, labels) if named else None,
+        "the checkpoint has no trained classifier, so it gives no labels to texts",
+        lambda: load_language_model(checkpoint, pick_device()),
+    )
+
+    def texts() -> EvaluationTexts:
+        raise FinetuneError(
+            "a checkpoint has no evaluation texts of its own", "Name a file with texts: --texts FILE, or audit a run."
+        )
+
+    return _Audited(subject, labels, texts, TASK if named else "")
+
+
+def _labels_of(checkpoint: Checkpoint) -> LabelScheme:
+    config = checkpoint.config
+    usual = PROBLEM_TYPES[0] if config.num_labels > 1 else "regression"
+    names = tuple(str(config.id2label[index]) for index in range(config.num_labels)) if config.num_labels > 1 else ()
+    return LabelScheme(config.problem_type or usual, names)
+
+
+def _said_by(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
+    import torch
+    import transformers
+
+    task = all_tasks()[TASK]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        checkpoint.source, revision=checkpoint.revision or "main", dtype=torch.float32, use_safetensors=True
+    )
+    context = task_context(
+        checkpoint.tokenizer, labels, checkpoint.kind, model.config, checkpoint.max_length(None), {}, {}
+    )
+    return asker(_predictor(model.eval(), task, context, 32, {}))
+
+
+def _texts_of(path: Path | None) -> EvaluationTexts:
+    assert path is not None
+    table = read_table(path)
+    name = table.find("text", {}, ("text", "sentence", "content", "tweet", "review", "message"))
+    if name is None:
+        raise FinetuneError(f"{path}: no column text; it has {table.shown_columns}", "Name its column of texts text.")
+    return EvaluationTexts([{"text": text} for text in table.texts(name)], [], table.texts)
+
+
+def _write(run: Run, section: Mapping[str, Any]) -> None:
+    """Write the section into the record, and into the card unless somebody has changed it."""
+    assert run.directory is not None
+    card = run.directory / "model" / "README.md"
+    is_ours = card.is_file() and card.read_text(encoding="utf-8") == model_card(run)
+    audited = replace(run, bias=dict(section))
+    write_run(audited, run.directory)
+    if is_ours:
+        write_atomically(card, model_card(audited))
+    else:
+        say(f"note: {card} was changed by hand or by another version and is left as it is")

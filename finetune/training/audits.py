@@ -1,0 +1,93 @@
+"""The probes of evaluation.bias: the same ones before the first step and on the model that is saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune.audit.asking import asker
+from finetune.audit.cases import evaluation_texts
+from finetune.audit.likelihood import LanguageModel, load_language_model, why_no_head
+from finetune.audit.probes import TASK, OpenProbe, Subject, look, open_probes, record_results
+from finetune.audit.results import Result
+from finetune.console import say
+from finetune.models.architecture import ENCODER_ONLY
+from finetune.models.build import open_checkpoint
+from finetune.recipe.bias_keys import bias_probes
+from finetune.runs.card_metadata import languages
+from finetune.training.measure import reported_split
+from finetune.training.outlook import Outlook
+from finetune.training.prepare import Prepared
+from finetune.training.session import Session
+
+BEFORE, AFTER = "before", "after"
+
+
+def open_audit(prepared: Prepared) -> tuple[OpenProbe, ...]:
+    """Read the files of the recipe's probes; raises FinetuneError, before anything is trained, for what is wrong."""
+    probes = bias_probes(prepared.recipe.evaluation.bias)
+    task = prepared.task
+
+    def texts() -> Any:
+        return evaluation_texts(prepared.data, reported_split(prepared), task, prepared.recipe)
+
+    return open_probes(probes, prepared.labels, texts, task.name)
+
+
+def audit_before(prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], smoke: bool) -> None:
+    """Put the probes to the model before its first step, and write what they found; a resumed run has it already.
+
+    Likelihoods are those of the checkpoint, with the head that it came with.
+    """
+    if not probes or session.run.bias is not None:
+        return
+    with session.phase("audit"):
+        settings = prepared.recipe.model
+
+        def language_model() -> tuple[LanguageModel | None, str | None]:
+            if smoke or settings.init == "scratch":
+                return None, "the run begins from random weights: their likelihoods are noise"
+            return load_language_model(open_checkpoint(settings), prepared.accelerator.device)
+
+        found = _results(prepared, session, probes, language_model)
+        session.write(bias=record_results(probes, found, BEFORE, None, prepared.recipe.evaluation.confidence))
+
+
+def audit_after(prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], outlook: Outlook) -> None:
+    """Put the probes to the trained model and hand what they found to the record that ends the run."""
+    if not probes:
+        return
+    no_room = outlook.no_room_for_audit()
+    with session.phase("audit"):
+        reason = why_no_head(prepared.task.name)
+
+        def language_model() -> tuple[LanguageModel | None, str | None]:
+            if reason is not None:
+                return None, reason
+            model, checkpoint = prepared.bare_model.eval(), prepared.checkpoint
+            is_masked = checkpoint.kind == ENCODER_ONLY
+            return LanguageModel(
+                model, checkpoint.tokenizer, is_masked, prepared.accelerator.device, session.check
+            ), None
+
+        if no_room is not None:
+            found = [Result(reason=no_room)] * len(probes)
+        else:
+            found = _results(prepared, session, probes, language_model)
+    confidence = prepared.recipe.evaluation.confidence
+    session.will_end(bias=record_results(probes, found, AFTER, session.run.bias, confidence))
+
+
+def _results(prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], language_model: Any) -> list[Result]:
+    is_classifier = prepared.task.name == TASK
+    subject = Subject(
+        asker(prepared.predictor, session.check) if is_classifier else None,
+        None if is_classifier else f"the probe needs labels for texts, and the task is {prepared.task.name}",
+        language_model,
+        tuple(languages(session.run)),
+    )
+    found = []
+    for probe in probes:
+        session.check()
+        say(f"audit: {probe.settings.probe}, {probe.head['data']}")
+        found.append(look(probe, subject, prepared.recipe.evaluation.confidence))
+    return found

@@ -1,0 +1,81 @@
+import pytest
+
+from finetune.audit.swaps import swap
+from finetune.audit.terms import LANGUAGES, NEUTRAL, open_terms
+from finetune.errors import FinetuneError
+
+GENDER = {"woman": ("man",), "she": ("he",), "her": ("him", "his"), "a woman": ("a gentleman",), "muslims": ("Jews",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The woman said she would.", "The man said he would."),
+        ("WOMAN! Woman? woman's", "MAN! Man? man's"),
+        ("a woman", "a gentleman"),  # the longest term first
+        ("womanly, a_woman, @woman #woman she-wolf", "womanly, a_woman, @woman #woman she-wolf"),
+        ("Muslims and muslims", "Jews and Jews"),
+        ("nothing here", "nothing here"),
+    ],
+)
+def test_swaps_change_whole_words_in_their_case(text, expected):
+    assert swap(text, GENDER).text == expected
+
+
+def test_swaps_leave_an_ambiguous_term_and_say_so():
+    found = swap("she saw her", GENDER)
+    assert (found.text, found.count, found.ambiguous) == ("he saw her", 1, True)
+
+
+def test_swaps_stop_at_the_limit():
+    assert swap("she and she and she", GENDER, 2).text == "he and he and she"
+
+
+def test_swaps_know_accents_and_agreement_that_stands_in_the_list():
+    terms = open_terms("pt")
+    direction = next(one for one in terms.directions if one.name == "feminino → masculino")
+    found = swap("Minha MÃE e a mulher; avó, maemae", direction.counterparts).text
+    assert "o homem" in found
+    assert "avô" in found
+    assert found.endswith("maemae")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_swaps_built_in_lists_are_whole(language):
+    terms = open_terms(language)
+    assert len(terms.directions) >= 14
+    identity = {term for direction in terms.directions for term in direction.counterparts}
+    assert not identity & set(terms.neutral)
+    assert all(direction.dimension != NEUTRAL for direction in terms.directions)
+    for direction in terms.directions:  # there and back again, where nothing is ambiguous
+        back = next(one for one in terms.directions if (one.source, one.target) == (direction.target, direction.source))
+        for term, others in direction.counterparts.items():
+            assert any(term in map(str.casefold, back.counterparts[other.casefold()]) for other in others), term
+
+
+def test_swaps_own_list_keeps_the_neutral_words_of_the_language(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("dimension,form,group,term\nclub,a,red,redshirt\nclub,a,blue,blueshirt\n")
+    terms = open_terms("en", own)
+    assert [direction.name for direction in terms.directions] == ["red → blue", "blue → red"]
+    assert terms.neutral == open_terms("en").neutral
+    assert open_terms("xx", own).neutral == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n", "the columns dimension, form, group, term"),
+        ("dimension,form,group,term\nx,1,a,\n", "a cell is empty"),
+        ("dimension,form,group,term\nx,1,a,one\nx,2,b,two\n", "no two groups"),
+    ],
+)
+def test_swaps_refuse_a_list_that_cannot_be_used(content, said, tmp_path):
+    (tmp_path / "own.csv").write_text(content)
+    with pytest.raises(FinetuneError, match=said):
+        open_terms("en", tmp_path / "own.csv")
+
+
+def test_swaps_refuse_a_language_without_a_list():
+    with pytest.raises(FinetuneError, match="'de'"):
+        open_terms("de")
