@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from finetune.tasks import all_tasks
 from tests.hub.content import EMOTIONS, ENTITIES, SLURS, TOPICS, repository
 from tests.hub.sessions import Answer, closed_address, run_commands
 from tests.hub.stand_in import Repository, serve
@@ -36,6 +37,7 @@ EXPECTED = {
     "quickstart-lora": (INTENTS, ["validation", "test"]),
     "quickstart-scratch": (INTENTS, ["validation", "test"]),
     "squad-distilbert": ([], ["validation"]),
+    "squad-pt-distilbert": ([], ["validation"]),
     "sst2-distilbert": (["negative", "positive"], ["validation"]),
     "stsb-minilm": ([], ["validation"]),
     "tinystories-gpt2": ([], ["validation"]),
@@ -107,6 +109,12 @@ def hub_ids(recipe: dict[str, Any]) -> list[tuple[str, str]]:
 
 def test_shipped_recipes_are_all_smoked():
     assert EXPECTED.keys() == RECIPES.keys()
+
+
+def test_every_task_has_a_shipped_recipe():
+    used = {recipe["task"] for recipe in RECIPES.values()}
+    assert all_tasks().keys() - used == {"text2text-generation"}  # has its two special cases
+    assert [name for name, recipe in RECIPES.items() if "-pt-" in name and recipe["task"] == "question-answering"]
 
 
 @each_recipe

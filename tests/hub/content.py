@@ -293,6 +293,28 @@ def squad() -> Repository:
     return parquet_dataset("rajpurkar/squad", {"plain_text": Configuration("plain_text", features, splits)})
 
 
+def squad_pt() -> Repository:
+    """SQuAD 1.1 in Portuguese, translated by a machine: some answers stand elsewhere than their row says."""
+    from datasets import Features, List, Value
+
+    def rows(count: int, start: int) -> list[dict[str, Any]]:
+        made = []
+        for number in range(start, start + count):
+            day = f"{number} de março"
+            context = f"A reunião não foi à noite. Ela começou em {day}, às três da tarde."
+            place = context.index(day) + (number % 4 == 0)
+            answers = {"text": [day], "answer_start": [place]}
+            question = f"Em que dia começou a {number}ª reunião?"
+            made.append({"id": str(number), "title": "Dias", "context": context, "question": question,
+                         "answers": answers})  # fmt: skip
+        return made
+
+    text, answers = Value("string"), {"text": List(Value("string")), "answer_start": List(Value("int32"))}
+    features = Features({"id": text, "title": text, "context": text, "question": text, "answers": answers})
+    splits = {"train": rows(48, 0), "validation": rows(12, 100)}
+    return parquet_dataset("nunorc/squad_v1_pt", {"default": Configuration("default", features, splits)})
+
+
 def ai2_arc() -> Repository:
     """ARC: choices with their labels, which are letters in some rows and numbers in others."""
     from datasets import Features, List, Value
@@ -320,6 +342,7 @@ def ai2_arc() -> Repository:
 DATASETS = {
     "allenai/ai2_arc": ai2_arc,
     "rajpurkar/squad": squad,
+    "nunorc/squad_v1_pt": squad_pt,
     "tomaarsen/conll2003": conll2003,
     "abisee/cnn_dailymail": cnn_dailymail,
     "Helsinki-NLP/opus_books": opus_books,
