@@ -1,4 +1,4 @@
-"""python -m benchmarks [startup|memory|training|features|banking77]."""
+"""python -m benchmarks [startup|memory|training|features|banking77|tasks|scratch]."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from benchmarks import banking77, features, memory, startup, training
+from benchmarks import banking77, features, memory, scratch, startup, task_scores, tasks, training
 
-NAMES = ("startup", "memory", "training", "features", "banking77")
+NAMES = ("startup", "memory", "training", "features", "banking77", "tasks", "scratch")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -16,9 +16,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     usual = training.Options()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure; tables go to the README here.")
     parser.add_argument("benchmark", nargs="?", choices=NAMES, help="one of them; default: all")
-    parser.add_argument("--data", type=Path, help="folder with train, validation and test .jsonl of text and label")
+    parser.add_argument(
+        "--data", type=Path, help="folder with train, validation and test .jsonl of text and label; tasks: of data sets"
+    )
     parser.add_argument("--resume", action="store_true", help="keep stored runs of the same set-up")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(banking77.SEEDS), help="banking77: seeds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(banking77.SEEDS), help="banking77, tasks: seeds")
+    parser.add_argument("--sets", nargs="+", choices=list(task_scores.METRICS), default=list(task_scores.METRICS))
     parser.add_argument("--table-rows", type=int, nargs="+", default=list(memory.ROWS), help="memory: sizes")
     group = parser.add_argument_group("training")
     group.add_argument("--repeats", type=int, default=usual.repeats, help="rounds in which every system runs once")
@@ -45,6 +48,10 @@ def main(arguments: list[str] | None = None) -> None:
         features.run(asked.data)
     if "banking77" in wanted:
         banking77.run(asked.data, asked.seeds, asked.resume)
+    if "tasks" in wanted:
+        tasks.run(asked.data, asked.seeds, asked.resume, asked.sets)
+    if "scratch" in wanted:
+        scratch.run(asked.data, asked.resume)
 
 
 if __name__ == "__main__":

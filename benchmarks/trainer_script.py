@@ -127,6 +127,7 @@ def train(options: argparse.Namespace, directory: str) -> dict[str, Any]:
     )
     trainer.train()
     measured = clock.result()
+    trainer.args.train_sampling_strategy = "sequential"  # grouped by length, predict() returns rows in another order
     predicted = {name: trainer.predict(splits[name]) for name in ("validation", "test")}
     trainer.save_model(f"{directory}/model")
     test = predicted["test"]
