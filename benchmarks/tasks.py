@@ -45,6 +45,7 @@ def run(data: Path | None, seeds: Sequence[int], resume: bool = False, names: Se
     if data is None:
         print("tasks: skipped: --data names the folder that holds the data sets")
         return
+    data = data.resolve()  # a relative path in a recipe starts at the recipe
     there = [name for name in names if all((data / name / f"{split}.jsonl").is_file() for split in SPLITS)]
     for name in sorted(set(names) - set(there)):
         print(f"tasks: {name} skipped: {data / name} holds no train, validation and test .jsonl")

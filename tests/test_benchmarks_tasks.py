@@ -122,6 +122,7 @@ def test_tasks_store_each_run_resume_and_keep_other_data_sets(tmp_path, readme, 
         return Outcome(name, "Trainer", seed, 9, 0.5, 0.5, "1 0 1 0")
 
     def finetune(data, name, seed, folder):
+        assert data.is_absolute()
         started.append((name, "finetune", seed))
         return Outcome(name, "finetune", seed, 9, 0.5, 0.75, "1 1 1 0"), 0.25
 
@@ -135,7 +136,8 @@ def test_tasks_store_each_run_resume_and_keep_other_data_sets(tmp_path, readme, 
     table = readme.read_text()
     assert "| codah | multiple-choice | accuracy | 4 | 0.250 | 0.7500 | 0.5000 | 1 | +25.00 | one seed |" in table
     assert "wnut17 skipped" in capsys.readouterr().out
-    tasks.run(tmp_path / "data", [2], names=["codah"])  # anew: the stored runs of told_br stay, those of codah go
+    monkeypatch.chdir(tmp_path)
+    tasks.run(Path("data"), [2], names=["codah"])  # anew: the stored runs of told_br stay, those of codah go
     assert [(run["dataset"], run["seed"]) for run in publishing.read_published("tasks")["runs"]] == [
         ("told_br", 1), ("told_br", 1), ("codah", 2), ("codah", 2),
     ]  # fmt: skip
