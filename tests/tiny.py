@@ -233,17 +233,17 @@ def toy_tagged_rows() -> list[dict[str, list[str]]]:
     return rows
 
 
-def toy_rewritten_rows() -> list[dict[str, str]]:
-    """Return 432 texts with a target text: two things and how each was said to be, in the other order."""
+def toy_rewritten_rows(count: int = 432) -> list[dict[str, str]]:
+    """Return different texts with a target text: two things and how each was said to be, in the other order."""
     draw = random.Random(3)
     things = ("day", "meal", "answer", "evening", "weather", "film")
-    rows = []
-    for _ in range(432):
+    rows: dict[str, dict[str, str]] = {}
+    while len(rows) < count:
         words, (first, second) = draw.choices([*GOOD, *BAD], k=2), draw.sample(things, 2)
         said = ["good" if word in GOOD else "bad" for word in words]
         text = f"{words[0]} {first} and {words[1]} {second}"
-        rows.append({"text": text, "target": f"the {second} was {said[1]} the {first} was {said[0]}"})
-    return rows
+        rows[text] = {"text": text, "target": f"the {second} was {said[1]} the {first} was {said[0]}"}
+    return list(rows.values())
 
 
 def toy_questions(unanswerable: bool = False, count: int = 288) -> list[dict[str, object]]:

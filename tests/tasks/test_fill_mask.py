@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from finetune.cli.app import main
+from finetune.data.encoding import encode_rows
 from finetune.errors import FinetuneError
 from finetune.tasks import Context, LabelScheme
 from finetune.tasks.fill_mask import TASK, redraw
@@ -88,6 +90,9 @@ def test_a_long_text_goes_on_in_further_features(checkpoints):
         token for ids in encoded["input_ids"][1:] for token in ids if token not in context.tokenizer.all_special_ids
     ]
     assert inside == context.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert encode_rows({"text": ["lovely", text]}, TASK, context)["cut"] == [0] * 4
+    streamed = encode_rows({"text": ["lovely", text]}, TASK, replace(context, single=True))
+    assert streamed["cut"] == [0, 1]
 
 
 def test_loss_adds_up_over_any_split():

@@ -85,6 +85,8 @@ def test_a_long_question_is_cut_to_half_a_window(checkpoints):
     assert {row.count(lovely) for row in features["input_ids"]} == {10}
     assert max(map(len, features["input_ids"])) <= 20
     assert {marked(features, place) for place in range(len(features["input_ids"]))} == {"bright", None}
+    assert set(features["cut"]) == {1}  # the rest of the question is lost, of the context nothing
+    assert set(encode_rows(rows_of(row_of()), TASK, context)["cut"]) == {0}
 
 
 def test_windows_do_not_depend_on_the_other_rows(checkpoints):

@@ -17,6 +17,7 @@ from finetune.evaluation.intervals import bootstrap
 from finetune.tasks import Context, LabelScheme, all_tasks
 from finetune.tasks.text2text_generation import TASK, encode, formulas, generates, measure, reduce
 from tests import tiny
+from tests.marks import slowly
 
 FAMILIES = ("bart", "t5")
 LABELS = LabelScheme("text")
@@ -44,13 +45,16 @@ ROWS = {
 }
 
 
-@pytest.fixture(scope="session")
-def rewritten_data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rewritten")
-    rows = tiny.toy_rewritten_rows()
-    for split, part in {"train": rows[:400], "validation": rows[400:416], "test": rows[416:]}.items():
+def write_rows(folder, rows):
+    """Write 16 rows each to validate and test by, and the others to train on."""
+    for split, part in {"validation": rows[:16], "test": rows[16:32], "train": rows[32:]}.items():
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     return folder
+
+
+@pytest.fixture(scope="session")
+def rewritten_data(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("rewritten"), tiny.toy_rewritten_rows())
 
 
 def run_of(tmp_path):
@@ -121,6 +125,8 @@ def test_encode_puts_the_prefix_first_and_cuts_both_sides(family, checkpoints):
     assert all(ids[-1] == context.tokenizer.eos_token_id for ids in cut["labels"])
     short = encode(ROWS, context_of(checkpoints(family), truncation=False, settings={"max_target_length": 4}))
     assert max(map(len, short["labels"])) == 4
+    whole = encode(ROWS, context_of(checkpoints(family)))["labels"]
+    assert short["cut"] == [int(len(ids) > 4) for ids in whole]
     assert max(map(len, short["input_ids"])) > 6
 
 
@@ -225,12 +231,18 @@ def wide_start(folder, copy):
     return copy
 
 
-# A T5 this small still confuses a thing with another after seconds of training; BART has learned them all.
-@pytest.mark.parametrize(("family", "steps", "least"), [("bart", 160, 0.95), ("t5", 200, 0.7)])
-def test_run_learns_held_out_rows(family, steps, least, toy_recipe, checkpoints, rewritten_data, tmp_path, capsys):
+# In plain transformers too a T5 this small needs more rows and steps than a BART: its embeddings begin at a deviation
+# of 1, beside which a step of Adam is small.
+@pytest.mark.parametrize(
+    ("family", "steps", "rows", "least"),
+    [("bart", 160, 432, 0.95), ("t5", 200, 432, 0.7), *slowly([("t5", 600, 1032, 0.95)])],
+)
+def test_run_learns_held_out_rows(family, steps, rows, least, toy_recipe, checkpoints, tmp_path, capsys):
+    (tmp_path / "rows").mkdir()
+    data = write_rows(tmp_path / "rows", tiny.toy_rewritten_rows(rows))
     start = wide_start(checkpoints(family), tmp_path / "start")
     recipe = toy_recipe(
-        family, task="text2text-generation", dataset={"path": str(rewritten_data)},
+        family, task="text2text-generation", dataset={"path": str(data)},
         generation={"max_new_tokens": 32},
         model={"name_or_path": str(start), "init": "scratch" if family == "bart" else "pretrained"},
         training={"max_steps": steps, "per_device_train_batch_size": 16, "eval_strategy": "steps",
@@ -248,13 +260,11 @@ def test_run_learns_held_out_rows(family, steps, least, toy_recipe, checkpoints,
     assert "majority" not in run["baselines"]
     assert run["baselines"]["untrained"]["rougeL"]["value"] < 0.5
     capsys.readouterr()
-    assert main(["predict", str(directory), str(rewritten_data / "test.jsonl")]) == 0
+    assert main(["predict", str(directory), str(data / "test.jsonl")]) == 0
     said = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
     reported = lines_of(directory / "predictions-test.jsonl")
     assert [row["prediction"] for row in said] == [row["prediction"] for row in reported]
-    assert [row["reference"] for row in reported] == [
-        [row["target"]] for row in lines_of(rewritten_data / "test.jsonl")
-    ]
+    assert [row["reference"] for row in reported] == [[row["target"]] for row in lines_of(data / "test.jsonl")]
     assert [row["prediction"] for row in said] == plain_answers(directory / "model", [row["source"] for row in said])
 
 

@@ -302,6 +302,25 @@ def test_every_family_takes_a_step_and_comes_back(family, toy_recipe, toy_data, 
     assert said == [generator(line, **options)[0]["generated_text"] for line in source.read_text().splitlines()]
 
 
+def own_script(folder):
+    """Write a metric of one's own: the share of equal texts; return its path."""
+    path = folder / "equal" / "equal.py"
+    path.parent.mkdir()
+    path.write_text(
+        "import datasets\n"
+        "import evaluate\n"
+        "class Equal(evaluate.Metric):\n"
+        "    def _info(self):\n"
+        "        kind = datasets.Value('string')\n"
+        "        features = datasets.Features({'predictions': kind, 'references': kind})\n"
+        "        return evaluate.MetricInfo(description='', citation='', inputs_description='', features=features)\n"
+        "    def _compute(self, predictions, references):\n"
+        "        same = [said == true for said, true in zip(predictions, references)]\n"
+        "        return {'equal': sum(same) / len(same)}\n"
+    )
+    return str(path.parent)
+
+
 def test_messages_are_read_trained_on_and_answered(toy_recipe, checkpoints, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "chat-model"
     AutoModelForCausalLM.from_pretrained(checkpoints("gpt2")).save_pretrained(folder)
@@ -315,11 +334,13 @@ def test_messages_are_read_trained_on_and_answered(toy_recipe, checkpoints, tmp_
     recipe = toy_recipe(
         task="text-generation", model={"name_or_path": str(folder)}, dataset={"path": str(data)},
         training={"num_train_epochs": 30, "eval_strategy": "no"}, generation={"max_new_tokens": 6, "do_sample": False},
-        evaluation={"metrics": ["exact_match"]},
+        evaluation={"metrics": ["exact_match", own_script(tmp_path)]},
     )  # fmt: skip
     assert main(["run", str(recipe)]) == 0
     directory, record = run_of(tmp_path)
     assert record["metrics"]["validation"]["exact_match"]["value"] == 1.0
+    assert record["metrics"]["validation"]["equal"]["value"] == 1.0
+    assert record["baselines"]["untrained"]["equal"]["value"] == 0.0
     capsys.readouterr()
     assert main(["predict", str(directory), str(data / "validation.jsonl")]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[0])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finetune.runs.differences import flatten
 from tests.training.conftest import read_log, read_run
 
 # 64 rows in steps of 10: the last step of an epoch has 4, of which the two ranks of micro-batches of 5 get 2 each;
@@ -79,11 +80,13 @@ def assert_same_training(one, other):
     assert losses(one) == pytest.approx(losses(other), rel=1e-5)
     first, second = weights_of(one), weights_of(other)
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-5
-    assert read_run(one)["metrics"] == read_run(other)["metrics"]
-    assert read_run(one)["main_metric"] == read_run(other)["main_metric"]
+    mine, theirs = read_run(one), read_run(other)
+    assert mine["main_metric"]["name"] == theirs["main_metric"]["name"]
+    for part in ("validation", "test"):  # a perplexity moves with the last bits of the weights
+        assert flatten(mine["metrics"][part]) == pytest.approx(flatten(theirs["metrics"][part]), rel=1e-6)
     predictions = [(folder / "predictions-test.jsonl").read_text().splitlines() for folder in (one, other)]
     for mine, theirs in zip(*(map(json.loads, lines) for lines in predictions), strict=True):
-        assert (mine["row"], mine["prediction"]) == (theirs["row"], theirs["prediction"])
+        assert (mine["row"], mine.get("prediction")) == (theirs["row"], theirs.get("prediction"))
 
 
 def assert_equal_bit_for_bit(one, other):
