@@ -6,7 +6,7 @@ without torch; heavy things are imported inside its functions.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -208,6 +208,10 @@ class Task:
     def reference_of(self, row: Mapping[str, Any], labels: LabelScheme) -> Any:
         """Return what the answer to a row is compared with, in the user's words."""
         return self.words(row[self.target] if self.target else self.reference and self.reference(row), labels)
+
+    def writes_for(self, names: Iterable[str], problem_type: str) -> bool:
+        """Tell whether metrics need the model to write, in a task that otherwise does without."""
+        return bool(self.optional_metrics) and not set(names) <= set(self.metrics[problem_type])
 
     def all_metrics(self) -> tuple[str, ...]:
         """Return every metric of the task once, whatever the problem type."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,7 +171,7 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
             checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,
             recipe.preprocessing.model_dump(), recipe.generation or {},
         )  # fmt: skip
-        context = replace(context, writes=asks_for_texts(data.task, data.labels, metric_names))
+        context = replace(context, writes=data.task.writes_for(metric_names, data.labels.problem_type))
         generation = _generation(recipe, task, checkpoint, context)
         encoded = encode_data(
             splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory(),
@@ -320,11 +320,6 @@ def choose_metrics(recipe: Recipe, task: Task, labels: LabelScheme) -> tuple[tup
         if name not in task.optional_metrics:
             load_metric(name)
     return (*own, *extra), best
-
-
-def asks_for_texts(task: Task, labels: LabelScheme, names: Sequence[str]) -> bool:
-    """Tell whether scores are asked for that need the model to write, in a task that otherwise does without."""
-    return bool(task.optional_metrics) and any(name not in task.metrics[labels.problem_type] for name in names)
 
 
 def better(prepared: Prepared) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,15 @@ def evaluate_file(request: Request) -> Evaluated:
             predictor, hardware = open_predictor(finished, request.batch_size, data.task)
         with meter.phase("preprocess"):
             context = predictor.context
+            names = metric_names(finished, context.labels.problem_type)
+            context = replace(context, writes=data.task.writes_for(names, context.labels.problem_type))
+            predictor = replace(predictor, context=context)
             features, sources = encode_split(SPLIT, data.rows, data.task, context)
         for note in data.notes:
             say(f"note: {note}")
         with meter.phase("evaluate"), progress("evaluating", len(features)) as advance:
             evaluation = evaluate_split(predictor, features, data.rows, sources, advance=lambda done: advance(done, ""))
-            scores = score(evaluation, metric_names(finished, context.labels.problem_type), _confidence(run))
+            scores = score(evaluation, names, _confidence(run))
         with meter.phase("other"):
             passes = passes_over(predictor, features, evaluation.n, meter.mark, lambda: None,
                                  INFERENCE_PASSES, INFERENCE_SECONDS)  # fmt: skip

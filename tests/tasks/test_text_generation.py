@@ -275,6 +275,11 @@ def test_a_tiny_model_learns_to_answer_rows_it_has_not_seen(toy_recipe, asked_da
     assert [line["prediction"] for line in said] == [row["completion"] for row in rows]
     scored = [json.loads(line) for line in (directory / "predictions-test.jsonl").read_text().splitlines()]
     assert [(line["prediction"], line["reference"]) for line in scored] == [(row["completion"],) * 2 for row in rows]
+    assert main(["evaluate", str(directory), "--on", str(test), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["metrics"]
+    assert {name: again[name]["value"] for name in scores} == pytest.approx(
+        {name: score["value"] for name, score in scores.items()}, rel=1e-5
+    )
     generator = pipeline("text-generation", model=str(directory / "model"))
     options = {"max_new_tokens": 8, "do_sample": False, "return_full_text": False}
     assert [line["prediction"] for line in said[:4]] == [
