@@ -1,10 +1,12 @@
 """Tiny random checkpoints of every family, made on the spot; what loads them is the real code."""
 
+import json
 import random
 import string
 from pathlib import Path
 
 FAMILIES = ("openai-gpt", "gpt2", "gpt_neo", "opt", "bert", "distilbert", "bart", "t5")
+OTHER_FAMILIES = ("roberta", "deberta-v2", "modernbert", "electra", "llama", "qwen3", "mbart", "mt5")
 
 # Words of the toy task: the label is decided by the content word, so a model can learn it and a bag of rows can be
 # held out. Written for the tests.
@@ -90,16 +92,36 @@ def _plain_bpe():
     return tokenizer, {"unk_token": "<unk>"}
 
 
-def _unigram():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+def _pieces(special: list[str], unknown: str):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
     tokenizer.train_from_iterator(
-        _texts(), trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>")
+        _texts(), trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token=unknown)
     )
+    return tokenizer
+
+
+def _deberta_pieces():
+    from tokenizers import processors
+
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    tokenizer = _pieces(special, "[UNK]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return tokenizer, dict(
+        zip(("pad_token", "cls_token", "sep_token", "unk_token", "mask_token"), special, strict=True)
+    )
+
+
+def _unigram():
+    from tokenizers import processors
+
+    special = ["<pad>", "</s>", "<unk>"]
+    tokenizer = _pieces(special, "<unk>")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
     )
@@ -109,8 +131,10 @@ def _unigram():
 def _tokenizer(family: str):
     if family in {"bert", "distilbert", "electra", "modernbert"}:
         return _wordpiece()
-    if family == "t5":
+    if family in {"t5", "mt5"}:
         return _unigram()
+    if family == "deberta-v2":
+        return _deberta_pieces()
     if family == "openai-gpt":
         return _plain_bpe()
     if family in {"bart", "roberta"}:
@@ -194,7 +218,22 @@ def _config(family: str, tokenizer, dropout: float):
             decoder_start_token_id=eos, forced_eos_token_id=eos, dropout=dropout, attention_dropout=dropout,
             classifier_dropout=dropout,
         )  # fmt: skip
-    return t.T5Config(
+    if family == "deberta-v2":
+        return t.DebertaV2Config(
+            vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, pad_token_id=pad,
+            intermediate_size=inner, max_position_embeddings=positions, hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout, pooler_dropout=dropout, relative_attention=True, position_buckets=16,
+            norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type=["p2c", "c2p"], position_biased_input=False,
+            pooler_hidden_size=width, type_vocab_size=0,
+        )  # fmt: skip
+    if family == "mbart":
+        return t.MBartConfig(
+            vocab_size=vocab, d_model=width, encoder_layers=layers, decoder_layers=layers,
+            encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=inner, decoder_ffn_dim=inner,
+            max_position_embeddings=positions, pad_token_id=pad, bos_token_id=bos, eos_token_id=eos,
+            forced_eos_token_id=eos, dropout=dropout, attention_dropout=dropout,
+        )  # fmt: skip
+    return (t.MT5Config if family == "mt5" else t.T5Config)(
         vocab_size=vocab, d_model=width, num_layers=layers, num_heads=heads, d_kv=16, d_ff=inner, dropout_rate=dropout,
         classifier_dropout=dropout, pad_token_id=pad, eos_token_id=eos, decoder_start_token_id=pad,
     )  # fmt: skip
@@ -205,9 +244,14 @@ def make_checkpoint(family: str, folder: Path, dropout: float = 0.0) -> Path:
     import torch
     import transformers as t
 
-    raw, special = _tokenizer(family)
-    limit = {} if family in {"openai-gpt", "t5"} else {"model_max_length": 64}
-    tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=raw, **special, **limit)
+    limit = {} if family in {"openai-gpt", "t5", "mt5"} else {"model_max_length": 64}
+    if family == "mbart":  # its languages stand in its own tokenizer
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        model = json.loads(_pieces(special, "<unk>").to_str())["model"]
+        tokenizer = t.MBartTokenizer(vocab=[(piece, score) for piece, score in model["vocab"]], **limit)
+    else:
+        raw, special = _tokenizer(family)
+        tokenizer = t.PreTrainedTokenizerFast(tokenizer_object=raw, **special, **limit)
     if family == "bert":
         tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     torch.manual_seed(1)

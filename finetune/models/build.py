@@ -172,18 +172,27 @@ def _head_config(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
 def _load_weights(auto: Any, checkpoint: Checkpoint, config: Any, options: dict[str, Any]) -> tuple[Any, list[str]]:
     """Return the model and the names of its weights that the checkpoint does not hold."""
     import torch
+    import transformers
 
-    model, report = auto.from_pretrained(
-        checkpoint.source,
-        config=config,
-        revision=checkpoint.revision or "main",
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # a head trained for other labels is replaced, and said below
-        output_loading_info=True,
+    load = {
+        "revision": checkpoint.revision or "main",
+        "dtype": torch.float32,
+        "use_safetensors": True,
+        "output_loading_info": True,
         **options,
-    )
-    return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    }
+    # A head trained for other labels is replaced, and said below.
+    model, report = auto.from_pretrained(checkpoint.source, config=config, ignore_mismatched_sizes=True, **load)
+    new = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    prefix = f"{model.base_model_prefix}."
+    body = {f"{prefix}{name}" for name in model.base_model.state_dict()}
+    if model.base_model is not model and body <= new:
+        # transformers 5.23 looks for the weights of the kinds of Llama and Qwen under `transformer.` for question
+        # answering, where no checkpoint has them; the class without a head finds them.
+        found, report = transformers.AutoModel.from_pretrained(checkpoint.source, **load)
+        model.base_model.load_state_dict(found.state_dict())
+        new = (new - body) | {f"{prefix}{name}" for name in report["missing_keys"]}
+    return model, sorted(new)
 
 
 def _new_weights_note(model: Any, new: list[str]) -> tuple[str, ...]:

@@ -83,6 +83,25 @@ def test_open_checkpoint_of_nothing_says_what_to_do(tmp_path):
         open_checkpoint(settings(tmp_path))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "opt", "llama", "qwen3"])
+def test_build_model_finds_the_weights_of_a_language_model_for_question_answering(family, checkpoints, tmp_path):
+    import transformers
+
+    source = transformers.AutoModelForCausalLM.from_pretrained(checkpoints(family))
+    source.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(checkpoints(family)).save_pretrained(tmp_path)
+    checkpoint = open_checkpoint(settings(tmp_path))
+    model, notes = build_model(checkpoint, settings(tmp_path), all_tasks()["question-answering"], LabelScheme("squad"))
+    assert [note.partition("): ")[2] for note in notes] == ["qa_outputs.bias, qa_outputs.weight"]
+    assert torch.equal(model.get_input_embeddings().weight, source.get_input_embeddings().weight)
+    body = {name.partition(".")[2]: weight for name, weight in source.state_dict().items() if "layers.1" in name}
+    found = {name.partition(".")[2]: weight for name, weight in model.state_dict().items()}
+    assert all(torch.equal(found[name], weight) for name, weight in body.items())
+    model.save_pretrained(tmp_path / "saved")
+    _, report = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not report["missing_keys"]
+
+
 def test_build_model_refuses_pickled_weights(checkpoints, tmp_path):
     folder = tmp_path / "pickled"
     shutil.copytree(checkpoints("bert"), folder)
