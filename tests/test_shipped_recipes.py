@@ -25,6 +25,7 @@ FAST = {"sst2-distilbert", "squad-distilbert"}
 # recipe: its labels in the order of their ids, and the splits that are scored
 EXPECTED = {
     "ag-news-bart": (TOPICS, ["validation", "test"]),
+    "ag-news-gpt2": (TOPICS, ["validation", "test"]),
     "arc-bert": ([], ["validation", "test"]),
     "conll2003-distilbert": (ENTITIES, ["validation", "test"]),
     "cnn-dailymail-bart": ([], ["validation", "test"]),

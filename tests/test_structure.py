@@ -32,7 +32,7 @@ ROOMS = (
     ("tasks", "models.architecture", "models.generation"),
     ("recipe",),
     ("runs", "emissions"),
-    ("data", "models", "evaluation"),
+    ("data", "models", "evaluation", "zero_shot"),
     ("audit",),
     ("training",),
     ("doctor", "estimate", "inspection", "using", "audit.command"),

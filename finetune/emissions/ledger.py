@@ -93,6 +93,15 @@ def microjoules_by_node(lives: Iterable[Life]) -> dict[int, int]:
     return sums
 
 
+def microjoules_by_component(lives: Iterable[Life]) -> dict[str, int]:
+    """Return the energy of each component that gave a reading, over all segments and nodes."""
+    sums: dict[str, int] = {}
+    for life in lives:
+        for (name, _), energy in life.microjoules.items():
+            sums[name] = sums.get(name, 0) + energy
+    return sums
+
+
 def merge(*accounts: Iterable[Life]) -> tuple[Life, ...]:
     """Return every life once, in order; of two accounts of the same life the one that has counted longer holds.
 

@@ -22,6 +22,7 @@ from finetune.emissions.ledger import (
     in_phases,
     is_measured,
     merge,
+    microjoules_by_component,
     microjoules_by_node,
     summarize,
     total_microjoules,
@@ -40,7 +41,8 @@ class Reading:
 
     `nodes_uj` are the microjoules of each node known here: store them in a checkpoint and give them back to
     `open_meter` as `resumed_from_uj`, and the work that has to be repeated is shown on its own line. `phases` maps each
-    phase to its microjoules, on all nodes, and its microseconds on this one. `facility_kwh` is the energy × PUE; `pue`
+    phase to its microjoules, on all nodes, and its microseconds on this one; `components_uj` maps each component that
+    was read to its microjoules. `facility_kwh` is the energy × PUE; `pue`
     and `g_per_kwh` (of the grid) are those of this segment.
     """
 
@@ -50,6 +52,7 @@ class Reading:
     nodes_uj: Mapping[int, int] = field(default_factory=dict)
     facility_kwh: float | None = None
     phases: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    components_uj: Mapping[str, int] = field(default_factory=dict)
     pue: float = 1.0
     g_per_kwh: float = 0.0
 
@@ -166,6 +169,7 @@ class EnergyMeter:
                 phase: (in_phases(lives, [phase]), sum(life.microseconds.get(phase, 0) for life in own))
                 for phase in PHASES
             },
+            microjoules_by_component(lives),
             self._life.pue,
             self._life.carbon_intensity.g_per_kwh,
         )

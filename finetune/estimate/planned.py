@@ -16,6 +16,7 @@ from finetune.training.workload import workload_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from finetune.recipe.schema import Evaluation
     from finetune.training.prepare import Prepared
 
 _STEPS_COUNTED = 100_000  # a second or two
@@ -50,10 +51,20 @@ def _evaluated(prepared: Prepared, tokens: dict[str, int]) -> dict[str, int]:
     reported = tokens[reported_split(prepared)]
     on_the_way = plan.evaluations_between(0, plan.total_steps) * tokens.get("validation", 0)
     return {
-        "baseline": reported if "untrained" in evaluation.baselines else 0,
+        "baseline": reported * _readings(evaluation),
         "evaluate": on_the_way + sum(tokens.values()),
         "other": INFERENCE_PASSES * reported,
     }
+
+
+def _readings(evaluation: Evaluation) -> int:
+    """Return how often the baselines read the reported split: asking in words is measured in passes of its own.
+
+    Examples are taken to be as long as the rows; answers that share no tokens, which cost more, are not foreseen.
+    """
+    own = {"untrained": 1, "zero_shot": 1 + INFERENCE_PASSES,
+           "few_shot": (1 + INFERENCE_PASSES) * (1 + evaluation.prompt.shots)}  # fmt: skip
+    return sum(times for name, times in own.items() if name in evaluation.baselines)
 
 
 def _add_records(prepared: Prepared, phases: dict[str, dict[str, float]], tokens: dict[str, int]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finetune import ranks
@@ -28,20 +28,23 @@ class Passes:
     tokens: int
     duration_s: float
     microjoules: int | None
+    components_uj: Mapping[str, int] = field(default_factory=dict)
 
 
 def cost_of_answers(found: Passes, name: str, batch_size: int) -> dict[str, Any] | None:
     """Return Wh per 1,000 rows and what it was measured with, for the emissions section; None: nothing was read."""
     if found.microjoules is None:
         return None
+    per_1000 = 1000 / MICROJOULES_PER_WH / found.rows
     return {
-        "wh_per_1000_predictions": found.microjoules / MICROJOULES_PER_WH * 1000 / found.rows,
+        "wh_per_1000_predictions": found.microjoules * per_1000,
         "inference": {
             "split": name,
             "rows": found.rows,
             "duration_s": found.duration_s,
             "batch_size": batch_size,
             "mean_length_tokens": found.tokens / found.rows,
+            "components_wh_per_1000": {part: energy * per_1000 for part, energy in found.components_uj.items()},
         },
     }
 
@@ -77,8 +80,15 @@ def passes_over(
     in_time = itertools.takewhile(lambda _: not ranks.largest(time.perf_counter() - began > seconds), order)
     for places, _ in predict_rows(predictor, split, in_time, check):
         done, tokens = done + len(places), tokens + int(lengths[places].sum())
-    after, duration_s = mark(), time.perf_counter() - began
-    known = before.energy_kwh is not None and after.energy_kwh is not None
-    spent = after.microjoules - before.microjoules if known else None
+    spent, duration_s = spent_between(before, mark()), time.perf_counter() - began
     source_rows = round(ranks.total(done) * rows / len(split))  # one may be several features
-    return Passes(source_rows, ranks.total(tokens), duration_s, spent)
+    return Passes(source_rows, ranks.total(tokens), duration_s, *spent)
+
+
+def spent_between(before: Reading, after: Reading) -> tuple[int | None, dict[str, int]]:
+    """Return the microjoules between two readings, and those of each component; (None, {}) without a reading."""
+    if before.energy_kwh is None or after.energy_kwh is None:
+        return None, {}
+    earlier = before.components_uj
+    parts = {name: energy - earlier.get(name, 0) for name, energy in after.components_uj.items()}
+    return after.microjoules - before.microjoules, parts

@@ -15,13 +15,13 @@ from finetune.recipe.generation_keys import generation_faults
 from finetune.recipe.keys import Path, all_leaves, dotted
 from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault, without_bounds
 from finetune.recipe.paths import BUILDERS, missing_inputs
+from finetune.recipe.prompt_keys import prompt_faults, prompt_notes
 from finetune.recipe.schema import Recipe
 from finetune.tasks import BOUNDED_METRICS, Task, all_tasks
 from finetune.text import did_you_mean, join_words
 
 # Values of the format whose feature this version does not have.
 VALUES_NOT_AVAILABLE: Mapping[Path, tuple[str, ...]] = {
-    ("evaluation", "baselines"): ("zero_shot", "few_shot"),
     ("model", "dtype"): ("bfloat16", "float16"),
 }
 SCHEDULERS_NOT_AVAILABLE = (
@@ -122,6 +122,7 @@ def find_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from _windows(recipe)
     yield from _problem_type(recipe, task)
     yield from _metrics(recipe, task)
+    yield from (Finding(*fault) for fault in prompt_faults(recipe, task))
 
 
 def find_notes(recipe: Recipe, given: Set[Path]) -> Iterator[str]:
@@ -144,6 +145,8 @@ def find_notes(recipe: Recipe, given: Set[Path]) -> Iterator[str]:
     if training.seeds is not None and ("training", "seed") in given:
         yield f"training.seed: {training.seed} has no effect with training.seeds"
     yield from adapter_notes(recipe, ("training", "learning_rate") in given)
+    if (task := all_tasks().get(recipe.task)) is not None:
+        yield from prompt_notes(recipe, task)
     for strategy, steps in ((EVAL_STRATEGY, EVAL_STEPS), (SAVE_STRATEGY, SAVE_STEPS)):
         value = getattr(training, strategy[1])
         if getattr(training, steps[1]) is not None and value != "steps":

@@ -246,7 +246,8 @@ def _refusal(setting: Setting | None, at: keys.Path, items: set[int]) -> str:
         return f"{value}: {REFUSED[value.lower()]}; expected {expected(field)}"
     allowed = expected(field)
     if setting.path != leaf:
-        allowed = "a text or a list of texts"  # an entry of dataset.columns or dataset.data_files
+        # An entry of dataset.columns or dataset.data_files; a label has one word.
+        allowed = "a text" if leaf[-1] == "label_words" else "a text or a list of texts"
     elif value == "":
         allowed += ", not empty"
     said = remedy(field, value)

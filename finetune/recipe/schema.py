@@ -13,6 +13,7 @@ from finetune.recipe.bias_keys import BiasProbe
 from finetune.recipe.emissions_keys import Emissions
 from finetune.recipe.kinds import Count, Positive, RunName, Section, Seed, Share, Text, WholeNumber
 from finetune.recipe.preprocessing_keys import Preprocessing
+from finetune.recipe.prompt_keys import Prompt
 
 Tracker = Literal[
     "none", "all", "tensorboard", "wandb", "mlflow", "comet_ml", "aim", "clearml", "dvclive", "swanlab", "trackio"
@@ -275,8 +276,12 @@ class Evaluation(Section):
     )
     baselines: list[Literal["majority", "untrained", "zero_shot", "few_shot"]] = Field(
         default=["majority", "untrained"],
-        description="What to beat: majority (the constant answer), untrained (the model before its first step).",
+        description=(
+            "What to beat: majority (the constant answer), untrained (the model before its first step), zero_shot and "
+            "few_shot (what the checkpoint answers when it is asked in words)."
+        ),
     )
+    prompt: Prompt = Field(default_factory=Prompt)
     confidence: Share = Field(default=0.95, description="Level of the confidence intervals around every score.")
     bias: Annotated[list[dict[str, Any]] | None, WithJsonSchema(_BIAS_SCHEMA)] = Field(
         default=None,

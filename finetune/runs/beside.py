@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.runs import formats
+from finetune.runs.break_even import prompted_lines
 from finetune.runs.record import Run, as_number
 
 NO_SCI = "not computed: it needs embodied emissions (emissions.embodied_kg)"
@@ -14,6 +15,7 @@ def beside_lines(run: Run) -> dict[str, str]:
     found = {
         "measuring": overhead_words(run),
         "answers": answer_words(run),
+        **prompted_lines(run),
         "water": _water(run),
         "embodied": _embodied(run),
         "SCI": _sci(run),

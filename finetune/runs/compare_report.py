@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune.runs import formats
+from finetune.runs.break_even import break_even_lines
 from finetune.runs.compare_columns import BADGES, group_back, group_front, run_back, run_front, short_id
 from finetune.runs.comparison import (
     Comparison,
@@ -128,8 +129,10 @@ def comparison_csv(comparison: Comparison) -> str:
 def sentences(comparison: Comparison) -> list[str]:
     """Return what is said below the table: differences, steps along the front, and when a target was reached."""
     if comparison.groups:
-        return [*pair_lines(comparison), *step_lines(comparison), *target_lines(comparison)]
-    return [*delta_lines(comparison), *step_lines(comparison), *target_lines(comparison)]
+        lines = [*pair_lines(comparison), *step_lines(comparison), *target_lines(comparison)]
+    else:
+        lines = [*delta_lines(comparison), *step_lines(comparison), *target_lines(comparison)]
+    return [*lines, *break_even_lines([row.run for row in comparison.rows])]
 
 
 def delta_lines(comparison: Comparison) -> list[str]:

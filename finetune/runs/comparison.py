@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from finetune.runs.bias import flag_counts
+from finetune.runs.break_even import break_evens
 from finetune.runs.energy_ratio import EnergyRatio, Part
 from finetune.runs.predictions import RowScores
 from finetune.runs.record import Run, Score, as_number
@@ -232,6 +233,7 @@ def comparison_to_json(comparison: Comparison) -> dict[str, Any]:
             {"group": pair.name, "against": pair.against, **_delta_to_json(pair.delta)} for pair in comparison.pairs
         ],
         "target": {"metric": comparison.target.metric, "value": comparison.target.value} if comparison.target else None,
+        "break_even": [found.to_json() for found in break_evens([row.run for row in comparison.rows])],
     }
 
 

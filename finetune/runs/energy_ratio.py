@@ -9,7 +9,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -71,6 +71,28 @@ def ranked_parts(run: Run) -> dict[str, Part]:
         return {}
     components = run.emissions["components"]
     return {name: _part(run, name, components[name], kwh * kept) for name, kwh in read.items()}
+
+
+def phase_parts(run: Run, phase: str) -> dict[str, Part]:
+    """Return the energy of one phase by component; empty when it is not known."""
+    phases, components = run.emissions.get("phases"), run.emissions.get("components")
+    if not isinstance(phases, Mapping) or not isinstance(components, Mapping):
+        return {}
+    read = {name: _phase_kwh(phases.get(phase), name) for name, part in components.items() if isinstance(part, Mapping)}
+    return {name: _part(run, name, components[name], kwh) for name, kwh in read.items() if kwh > 0}
+
+
+def answer_part(run: Run, name: str, kwh: float, watts: float) -> Part:
+    """Return the energy of a prediction on one component, which drew so much power while predictions were made."""
+    components = run.emissions.get("components")
+    component = components.get(name) if isinstance(components, Mapping) else None
+    if not isinstance(component, Mapping):
+        return Part(kwh, 0.0, math.inf)
+    part = _part(run, name, component, kwh)
+    if component.get("method") != "modelled" or name != "cpu":
+        return part
+    load = _load_at(watts / len(run.emissions.get("nodes") or [None]), str(component.get("detail")))
+    return replace(part, source=None if load is None else _source(run, name, component), load=load)
 
 
 def why_not_known(run: Run) -> str:
@@ -147,7 +169,7 @@ def _together(runs: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
 
 
 def _corners(ours: Mapping[str, Part], theirs: Mapping[str, Part]) -> tuple[float, float]:
-    shared_names = {name for name in ours if name in theirs and _share(ours[name], theirs[name])}
+    shared_names = {name for name in ours if name in theirs and shares_factor(ours[name], theirs[name])}
     # Factors of one side alone move the ratio one way only: their corner is known without trying.
     alone = [[part for name, part in sorted(side.items()) if name not in shared_names] for side in (ours, theirs)]
     (our_low, our_high), (their_low, their_high) = (
@@ -173,7 +195,8 @@ def _own_ratio(pair: tuple[Part, Part]) -> float:
     return pair[0].kwh / pair[1].kwh
 
 
-def _share(ours: Part, theirs: Part) -> bool:
+def shares_factor(ours: Part, theirs: Part) -> bool:
+    """Tell whether two readings err alike: by the same factor, whatever it is."""
     if ours.source is None or ours.source != theirs.source:
         return False
     if (ours.factor_low, ours.factor_high) != (theirs.factor_low, theirs.factor_high):
@@ -199,15 +222,21 @@ def _modelled_load(run: Run, detail: str) -> float | None:
 
     codecarbon's load model is P = TDP · (0.1 + 0.9 · load³).
     """
-    tdp_w, phases, nodes = _TDP.search(detail), run.emissions["phases"], run.emissions.get("nodes") or [None]
+    phases, nodes = run.emissions["phases"], run.emissions.get("nodes") or [None]
     duration_s = math.fsum(
         as_number(phases[name].get("duration_s")) or 0.0
         for name in RANKED_PHASES
         if isinstance(phases.get(name), Mapping)
     )
-    if tdp_w is None or float(tdp_w[1]) <= 0 or duration_s <= 0:
+    if duration_s <= 0:
         return None
-    watts = _ranked_kwh(phases, "cpu") * 3.6e6 / duration_s / len(nodes)
+    return _load_at(_ranked_kwh(phases, "cpu") * 3.6e6 / duration_s / len(nodes), detail)
+
+
+def _load_at(watts: float, detail: str) -> float | None:
+    tdp_w = _TDP.search(detail)
+    if tdp_w is None or float(tdp_w[1]) <= 0:
+        return None
     return float(max(0.0, (watts / float(tdp_w[1]) - 0.1) / 0.9) ** (1 / 3))
 
 

@@ -79,6 +79,7 @@ class Run:
     dataset: Section = field(default_factory=dict)
     training: Section = field(default_factory=dict)
     baselines: Section = field(default_factory=dict)
+    prompted: Section = field(default_factory=dict)
     metrics: Section = field(default_factory=dict)
     main_metric: Section = field(default_factory=dict)
     bias: Section | None = None

@@ -6,7 +6,7 @@ without torch; heavy things are imported inside its functions.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -140,6 +140,11 @@ class Task:
         None: the task has no classes to weight.
     majority(known, rows, labels): the best constant answer for a table of rows, as `answer` or `reduce` has it; None:
         there is none.
+
+    Asked in words, before it is fine-tuned (zero_shot, few_shot): prompts are templates of roles, the target's among
+    them; the first whose roles are all in the data is taken. candidates(row, words): the answers to choose among by
+    likelihood, in the order of the target's numbers, `words` being those of the labels; None: the answer is written.
+    unprompted: problem type → why its rows cannot be asked so; "" is for rows that no prompt fits.
     """
 
     name: str
@@ -171,6 +176,9 @@ class Task:
     unit: Callable[[Mapping[str, Any]], Any] | None = None
     balanced_weights: Callable[[Any, LabelScheme], list[float]] | None = None
     majority: Callable[[Any, Any, LabelScheme], dict[str, Any]] | None = None
+    prompts: tuple[str, ...] = ()
+    candidates: Callable[[Mapping[str, Any], Sequence[str]], Sequence[str]] | None = None
+    unprompted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def target(self) -> str | None:

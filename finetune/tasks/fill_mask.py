@@ -182,4 +182,5 @@ TASK = Task(
     words=words,
     measure=measure,
     formulas=token_formulas,
+    unprompted={MASKED: "hidden words are guessed without a prompt, which is what untrained says"},
 )

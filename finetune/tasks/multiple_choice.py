@@ -215,4 +215,6 @@ TASK = Task(
     line=line,
     words=words,
     majority=majority,
+    prompts=("{context} {question} {answer}", "{question} {answer}"),
+    candidates=lambda row, words: choices_of(row),
 )

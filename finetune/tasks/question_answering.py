@@ -295,4 +295,7 @@ TASK = Task(
     formulas=formulas,
     unit=unit,
     majority=majority,
+    unprompted=dict.fromkeys(
+        (SQUAD, SQUAD_V2), "a span of the text needs a head that points at it; words cannot ask for places"
+    ),
 )

@@ -278,6 +278,7 @@ TASK = Task(
     words=words,
     measure=measure,
     formulas=formulas,
+    prompts=("{source}\n{target}",),
 )
 SUMMARIZATION = replace(
     TASK,

@@ -174,4 +174,10 @@ TASK = Task(
     words=words,
     balanced_weights=balanced_weights,
     majority=majority,
+    prompts=("{text}\n{text_pair}\nCategory: {label}", "{text}\nCategory: {label}"),
+    candidates=lambda row, words: words,
+    unprompted={
+        MULTI: "a row with several labels has no one answer to choose among words",
+        REGRESSION: "a number is no answer to choose among words",
+    },
 )

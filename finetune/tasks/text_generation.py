@@ -357,4 +357,6 @@ TASK = Task(
     reference=reference,
     measure=measure,
     formulas=formulas,
+    prompts=("{prompt}{completion}",),
+    unprompted={"": "texts and conversations are scored as they stand, which is what untrained says"},
 )

@@ -383,4 +383,7 @@ TASK = Task(
     formulas=formulas,
     balanced_weights=balanced_weights,
     majority=majority,
+    unprompted=dict.fromkeys(
+        (ENTITIES, TAGS), "a tag for each word needs a head that learns them; words cannot ask it"
+    ),
 )

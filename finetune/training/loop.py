@@ -29,6 +29,7 @@ from finetune.training.outlook import Outlook, begin_outlook
 from finetune.training.plan import Plan
 from finetune.training.prepare import Prepared, better, prepare
 from finetune.training.progress import Progress
+from finetune.training.prompted import prompted_baselines
 from finetune.training.random_state import take_random_state
 from finetune.training.resume import identity, resume_into
 from finetune.training.sections import first_sections, training_section
@@ -54,7 +55,9 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
         open_trackers(prepared, session.run.recipe)
         if not session.run.baselines:
             with phase("baseline"):
-                session.write(baselines=baseline_scores(prepared, session))
+                scores = baseline_scores(prepared, session)
+                asked, facts = prompted_baselines(prepared, session)
+                session.write(baselines=scores | asked, prompted=facts)
         probes = open_audit(prepared) if options.trial is None else ()
         audit_before(prepared, session, probes, options.smoke)
         progress = resume_into(prepared, resumption, session.machines) if resumption else Progress()

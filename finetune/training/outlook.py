@@ -284,7 +284,10 @@ def _evaluated_before(prepared: Prepared, progress: Progress, session: Session, 
     limits, split = prepared.recipe.emissions, reported_split(prepared)
     if "untrained" in prepared.recipe.evaluation.baselines:
         spent_uj, time_us = session.meter.glance().phases.get("baseline", (0, 0))
-        return Block(workload.split_tokens[split] if spent_uj else 0, spent_uj / 1e6, time_us / 1e6)
+        asking = [entry for entry in session.run.prompted.values() if entry["energy_kwh"] is not None]
+        joules = max(0.0, spent_uj / 1e6 - sum(entry["energy_kwh"] * 3.6e6 for entry in asking))
+        seconds = max(0.0, time_us / 1e6 - sum(entry["duration_s"] for entry in asking))
+        return Block(workload.split_tokens[split] if spent_uj else 0, joules, seconds)
     has_budget = limits.max_energy_kwh is not None or limits.max_emissions_g is not None
     if not has_budget or progress.costs.get("evaluate"):
         return _NOTHING

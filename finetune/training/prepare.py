@@ -172,7 +172,7 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
             recipe.preprocessing.model_dump(), recipe.generation or {},
         )  # fmt: skip
         context = replace(context, writes=data.task.writes_for(metric_names, data.labels.problem_type))
-        generation = _generation(recipe, task, checkpoint, context)
+        generation = generation_of(recipe, task, checkpoint, context)
         encoded = encode_data(
             splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory(),
             streamed=data.stream is not None,
@@ -185,7 +185,8 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
     )  # fmt: skip
 
 
-def _generation(recipe: Recipe, task: Task, checkpoint: Checkpoint, context: Context) -> Any:
+def generation_of(recipe: Recipe, task: Task, checkpoint: Checkpoint, context: Context) -> Any:
+    """Return the GenerationConfig of a run, None of a task that writes no text."""
     if task.generates is None:
         return None
     own = checkpoint.source, checkpoint.revision, checkpoint.config, checkpoint.tokenizer

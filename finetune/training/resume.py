@@ -37,6 +37,10 @@ def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | Non
             raise FinetuneError(
                 f"{run.run_id} is {run.status}: there is nothing to resume", "finetune list shows the runs."
             )
+        if "scored" in run.prompted:
+            raise FinetuneError(
+                f"{run.run_id} only asks a checkpoint: there is nothing to resume", "Start it again: finetune evaluate"
+            )
     else:
         run, directory = _newest_unfinished(recipe, output_dir)
     if is_alive(directory):
@@ -60,7 +64,9 @@ def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | Non
 
 def _newest_unfinished(recipe: Recipe | None, output_dir: Path) -> tuple[Run, Path]:
     runs, _ = list_runs(output_dir)
-    open_runs = [run for run in runs if run.status in UNFINISHED and run.directory is not None]
+    open_runs = [
+        run for run in runs if run.status in UNFINISHED and run.directory is not None and "scored" not in run.prompted
+    ]
     same = [
         run
         for run in open_runs

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.training.origins import stated_in_card
 from finetune.training.prepare import Prepared
 from finetune.training.progress import Progress
+
+if TYPE_CHECKING:
+    from finetune.data.sources import LoadedData
+    from finetune.models.build import Checkpoint
+    from finetune.recipe.schema import Recipe
 
 
 def first_sections(prepared: Prepared, recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,38 +30,49 @@ def first_sections(prepared: Prepared, recorded: Mapping[str, Any]) -> dict[str,
 
 def model_section(prepared: Prepared) -> dict[str, Any]:
     """Return the `model` section."""
-    parameters, trainable = prepared.parameter_counts
+    return checkpoint_section(prepared.recipe, prepared.checkpoint, *prepared.parameter_counts)
+
+
+def checkpoint_section(recipe: Recipe, checkpoint: Checkpoint, parameters: int, trainable: int) -> dict[str, Any]:
+    """Return the `model` section of a checkpoint, of which so many parameters are trained."""
     return {
-        "name_or_path": prepared.recipe.model.name_or_path,
-        "revision": prepared.checkpoint.revision,
-        "model_type": prepared.checkpoint.model_type,
-        "kind": prepared.checkpoint.kind,
-        "init": prepared.recipe.model.init,
+        "name_or_path": recipe.model.name_or_path,
+        "revision": checkpoint.revision,
+        "model_type": checkpoint.model_type,
+        "kind": checkpoint.kind,
+        "init": recipe.model.init,
         "parameters": parameters,
         "trainable_parameters": trainable,
-        **stated_in_card(prepared.checkpoint.source, prepared.checkpoint.revision, "model"),
+        **stated_in_card(checkpoint.source, checkpoint.revision, "model"),
     }
 
 
 def dataset_section(prepared: Prepared) -> dict[str, Any]:
     """Return the `dataset` section; fractions and lengths in tokens are of the training rows."""
-    data, encoded, labels = prepared.data, prepared.encoded, prepared.labels
+    encoded = prepared.encoded
     return {
-        "path": prepared.recipe.dataset.path,
-        "name": prepared.recipe.dataset.name,
+        **data_section(prepared.recipe, prepared.data),
+        "truncated_fraction": encoded.truncated_fraction,
+        "divided_fraction": encoded.divided_fraction,
+        "length_tokens": {"p50": encoded.length_p50, "p95": encoded.length_p95, "max": encoded.length_max},
+        "max_length": prepared.max_length,
+    }
+
+
+def data_section(recipe: Recipe, data: LoadedData) -> dict[str, Any]:
+    """Return what of the `dataset` section is known before rows are tokens."""
+    return {
+        "path": recipe.dataset.path,
+        "name": recipe.dataset.name,
         "revision": data.revision,
         "fingerprint": data.fingerprint,
         "fingerprints": data.fingerprints,
         "rows": {split: len(rows) for split, rows in data.splits.items()},
         "dropped_rows": data.dropped,
-        "truncated_fraction": encoded.truncated_fraction,
-        "divided_fraction": encoded.divided_fraction,
-        "length_tokens": {"p50": encoded.length_p50, "p95": encoded.length_p95, "max": encoded.length_max},
-        "max_length": prepared.max_length,
-        "label_names": list(labels.names),
-        "problem_type": labels.problem_type,
+        "label_names": list(data.labels.names),
+        "problem_type": data.labels.problem_type,
         "columns": data.columns,
-        **stated_in_card(prepared.recipe.dataset.path, data.revision, "dataset"),
+        **stated_in_card(recipe.dataset.path, data.revision, "dataset"),
     }
 
 

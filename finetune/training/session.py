@@ -266,7 +266,7 @@ def _close(session: Session, status: str, reason: str | None) -> None:
     session.machines.share_energy(session.meter)
     _take_ending(session, status, reason)
     if ranks.is_main():
-        if session.run.is_finished:
+        if session.run.is_finished and (session.directory / "model").is_dir():
             write_atomically(session.directory / "model" / "README.md", model_card(session.run))
         write_run(session.run, session.directory)
 

@@ -317,6 +317,21 @@ def test_load_notes_what_should_be_known(write, more, note):
     assert found.startswith(note)
 
 
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["task=token-classification"], "a tag for each word needs a head"),
+        (["dataset.problem_type=regression"], "a number is no answer to choose among words"),
+        (["model.init=scratch"], "model.init is scratch, and random weights know no words"),
+    ],
+)
+def test_load_notes_which_baseline_cannot_be_asked(write, settings, reason):
+    write("")
+    found = load_recipe("recipe.yaml", ["evaluation.baselines=[zero_shot]", *settings]).notes
+    assert [note for note in found if note.startswith(f"evaluation.baselines: zero_shot will be null: {reason}")]
+    assert load_recipe("recipe.yaml", settings[:1]).notes == ()
+
+
 def test_load_notes_code_that_will_run(folder):
     (folder / "recipe.yaml").write_text(
         "task: text-classification\nmodel: {name_or_path: a/b, trust_remote_code: true}\ndataset: {path: c/d}\n"

@@ -26,7 +26,6 @@ def test_reference_schema_refuses_unknown_keys_and_describes_every_key():
         assert part["description"]
         assert all(key.get("description") or key["$ref"] for key in part["properties"].values())
     assert schema["$defs"]["Training"]["properties"]["eval_strategy"]["enum"] == ["no", "epoch", "steps"]
-    assert schema["$defs"]["Hub"]["properties"]["push_to_hub"]["description"].endswith("Not available in this version.")
     [probes, _] = schema["$defs"]["Evaluation"]["properties"]["bias"]["anyOf"]
     assert probes["items"]["properties"]["probe"]["enum"] == ["pairs", "swaps", "groups"]
 

@@ -1,0 +1,78 @@
+"""A checkpoint as the language model it was trained as, or why it is none: no likelihood comes from a random head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import FinetuneError
+from finetune.models.architecture import DECODER_ONLY, ENCODER_DECODER, ENCODER_ONLY
+from finetune.models.heads import has_head
+
+if TYPE_CHECKING:
+    from finetune.models.build import Checkpoint
+    from finetune.recipe.schema import Model as ModelSettings
+
+LANGUAGE_HEADS = {
+    ENCODER_ONLY: ("AutoModelForMaskedLM", "masked words"),
+    DECODER_ONLY: ("AutoModelForCausalLM", "next words"),
+    ENCODER_DECODER: ("AutoModelForSeq2SeqLM", "texts for texts"),
+}
+
+
+def load_language_model(checkpoint: Checkpoint, settings: ModelSettings) -> tuple[Any, str | None]:
+    """Return (model, None), in float32 on the CPU and ready to be asked, or (None, why its likelihoods are noise).
+
+    A head counts as trained when every weight of it is in the checkpoint, or tied to one that is. Raises FinetuneError
+    when the weights cannot be read.
+    """
+    import torch
+    import transformers
+
+    name, words = LANGUAGE_HEADS[checkpoint.kind]
+    if not has_head(name, checkpoint.model_type):
+        return None, f"a {checkpoint.model_type} model has no head for {words} in transformers"
+    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    if settings.attn_implementation:
+        options["attn_implementation"] = settings.attn_implementation
+    try:
+        model, report = getattr(transformers, name).from_pretrained(
+            checkpoint.source,
+            revision=checkpoint.revision or "main",
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise FinetuneError(
+            f"model.name_or_path: {checkpoint.reference} could not be loaded as a language model: {reason}",
+            "Leave zero_shot and few_shot out of evaluation.baselines.",
+        ) from error
+    missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if missing:
+        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        return None, f"{checkpoint.reference} has no trained head for {words}: not in its weights are {some}"
+    if len(checkpoint.tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(checkpoint.tokenizer))
+    keep_outputs_exact(model)
+    return model.eval(), None
+
+
+def keep_outputs_exact(model: Any) -> None:
+    """Let a model's last layer compute in float32 under autocast too.
+
+    Likelihoods are differences of logits: near −100, where GPT-2's lie, those of bfloat16 are half a unit apart.
+    """
+    import torch
+
+    if not isinstance(model.get_output_embeddings(), torch.nn.Linear):
+        return
+    head = model.get_output_embeddings()
+
+    def exact(states: Any) -> Any:
+        with torch.autocast(states.device.type, enabled=False):
+            return torch.nn.functional.linear(states.float(), head.weight, head.bias)
+
+    head.forward = exact

@@ -1,0 +1,61 @@
+"""Runs that ask the checkpoint in words before they train it."""
+
+import pytest
+
+from tests.training.conftest import read_run
+from tests.training.test_ranks import weights_of
+from tests.zero_shot import knowing
+
+PROMPT = {"template": knowing.TEMPLATE, "label_words": knowing.WORDS}
+EVALUATION = {"baselines": ["majority", "zero_shot", "few_shot"], "prompt": {**PROMPT, "shots": 2}}
+
+
+@pytest.fixture(scope="session")
+def speaking_gpt2(checkpoints, tmp_path_factory):
+    return knowing.language_model(checkpoints("gpt2"), tmp_path_factory.mktemp("speaking-gpt2"))
+
+
+def test_the_baselines_have_scores_costs_and_an_energy_of_their_own(
+    toy_recipe, speaking_gpt2, finetune, tmp_path, monkeypatch
+):
+    import torch
+
+    monkeypatch.setenv("FINETUNE_HOST_FOLDER", str(tmp_path / "host"))
+    sections = {"model": {"name_or_path": str(speaking_gpt2)}, "training": {"max_steps": 3}}
+    asked = toy_recipe("gpt2", dropout=0.1, evaluation=EVALUATION, output_dir=str(tmp_path / "asked"), **sections)
+    code, _, err = finetune("run", asked)
+    assert code == 0, err
+    plain = toy_recipe("gpt2", dropout=0.1, output_dir=str(tmp_path / "plain"), **sections)
+    assert finetune("run", plain, "evaluation.baselines=[majority]")[0] == 0
+    [one], [other] = (list((tmp_path / name).iterdir()) for name in ("asked", "plain"))
+    first, second = weights_of(one), weights_of(other)
+    assert all(torch.equal(first[name], second[name]) for name in first)  # asking changes nothing of the training
+
+    run = read_run(one)
+    for name, shots in (("zero_shot", 0), ("few_shot", 2)):
+        assert run["baselines"][name]["accuracy"]["n"] == 16
+        facts = run["prompted"][name]
+        assert (facts["reason"], facts["shots"], len(facts["example_rows"])) == (None, shots, shots)
+        assert facts["wh_per_1000_predictions"] > 0
+        assert set(facts["inference"]["components_wh_per_1000"]) <= {"cpu", "gpu", "ram"}
+        parts = facts["inference"]["components_wh_per_1000"].values()
+        assert sum(parts) == pytest.approx(facts["wh_per_1000_predictions"])
+    own = sum(run["prompted"][name]["energy_kwh"] for name in ("zero_shot", "few_shot"))
+    assert 0 < own <= run["emissions"]["phases"]["baseline"]["energy_kwh"] * (1 + 1e-9)
+
+    code, shown, _ = finetune("show", one)
+    assert code == 0
+    assert "zero-shot" in shown
+    assert "the energy of training is" in shown
+
+
+def test_a_checkpoint_that_cannot_be_asked_is_null_with_the_reason(toy_recipe, finetune, only_run):
+    recipe = toy_recipe("bert", evaluation=EVALUATION, training={"max_steps": 1})
+    code, _, err = finetune("run", recipe)
+    assert code == 0, err
+    assert "zero_shot is null:" in err
+    run = read_run(only_run())
+    assert run["baselines"]["zero_shot"] is None
+    assert "no trained head for masked words" in run["prompted"]["few_shot"]["reason"]
+    code, shown, _ = finetune("show", only_run())
+    assert "no trained head" in shown
