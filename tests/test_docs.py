@@ -57,12 +57,18 @@ def test_docs_generate_names_what_is_stale_and_writes_it(tmp_path):
     schema, cli = tmp_path / "recipes" / "recipe.schema.json", tmp_path / "docs" / "cli.md"
     schema.write_text("{}", encoding="utf-8")
     cli.write_text(page("docs/cli.md").replace("## finetune validate", "## finetune vaildate"), encoding="utf-8")
+    translation = tmp_path / "README.pt-BR.md"
+    translation.write_text(
+        page(translation.name).replace("<!-- compare -->", "<!-- compare -->\nold"), encoding="utf-8"
+    )
     checked = generate(tmp_path, "--check")
     assert checked.returncode == 1
-    assert [line.split(":")[0] for line in checked.stdout.splitlines()] == ["docs/cli.md", "recipes/recipe.schema.json"]
+    named = [line.split(":")[0] for line in checked.stdout.splitlines()]
+    assert named == ["README.pt-BR.md", "docs/cli.md", "recipes/recipe.schema.json"]
     assert schema.read_text(encoding="utf-8") == "{}"
     assert generate(tmp_path).returncode == 0
     assert cli.read_text(encoding="utf-8") == page("docs/cli.md")
+    assert translation.read_text(encoding="utf-8") == page(translation.name)
     assert schema.read_bytes() == (ROOT / "recipes" / "recipe.schema.json").read_bytes()
 
 
