@@ -165,8 +165,9 @@ def test_docs_readme_says_the_same_in_portuguese():
     assert "](README.pt-BR.md)" in page("README.md")[:100]
     assert "](README.md)" in page("README.pt-BR.md")[:100]
     assert [section["level"] for section in english] == [section["level"] for section in portuguese]
-    for ours, theirs in zip(english, portuguese, strict=True):
-        assert ours == theirs
+    for number, (ours, theirs) in enumerate(zip(english, portuguese, strict=True), start=1):
+        for what, said in ours.items():
+            assert theirs[what] == said, f"{what} of the {number}. heading"
 
 
 def tree_of_the_architecture():
