@@ -14,7 +14,7 @@ from finetune.recipe.shipped import shipped_recipes
 from finetune.runs.record import STATUSES, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 GENERATED = ("README.md", "README.pt-BR.md", "docs/cli.md", "docs/recipe.md", "docs/scaling.md")
 MARK = re.compile(r"<!-- (generated: [\w-]+|end) -->")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
