@@ -1,6 +1,7 @@
 """Write the generated parts of the docs anew: `python docs/generate.py`; with --check only say which are stale.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything around it is written by hand.
+What stands in the README between `<!-- NAME -->` and `<!-- end NAME -->` is copied into its translation.
 """
 
 import io
@@ -84,7 +85,17 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "task-matrix": task_matrix,
     "task-metrics": task_metrics,
 }
-PAGES = ("README.md", "docs/recipe.md", "docs/cli.md", "docs/scaling.md", "docs/families.md", "docs/metrics.md")
+TRANSCRIPT = re.compile(r"<!-- (?P<name>[\w-]+) -->\n.*?<!-- end (?P=name) -->", re.DOTALL)
+TRANSLATION = "README.pt-BR.md"
+PAGES = (
+    "README.md",
+    TRANSLATION,
+    "docs/recipe.md",
+    "docs/cli.md",
+    "docs/scaling.md",
+    "docs/families.md",
+    "docs/metrics.md",
+)
 SCHEMA = "recipes/recipe.schema.json"
 
 
@@ -96,7 +107,14 @@ def filled(page: str) -> str:
             raise SystemExit(f"{page}: nothing generates the part {block['name']}; there are {', '.join(BLOCKS)}")
         return f"{block[1]}{BLOCKS[block['name']]()}{block['end']}"
 
-    return BLOCK.sub(fill, (ROOT / page).read_text(encoding="utf-8"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return BLOCK.sub(fill, with_transcripts(text) if page == TRANSLATION else text)
+
+
+def with_transcripts(text: str) -> str:
+    """Return a translation of the README with what commands printed, as the README shows it."""
+    printed = {found["name"]: found[0] for found in TRANSCRIPT.finditer((ROOT / "README.md").read_text("utf-8"))}
+    return TRANSCRIPT.sub(lambda found: printed.get(found["name"], found[0]), text)
 
 
 def wanted() -> dict[str, str]:

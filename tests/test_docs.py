@@ -14,9 +14,10 @@ from finetune.recipe.shipped import shipped_recipes
 from finetune.runs.record import STATUSES, Run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
-GENERATED = ("README.md", "docs/cli.md", "docs/recipe.md", "docs/scaling.md")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+GENERATED = ("README.md", "README.pt-BR.md", "docs/cli.md", "docs/recipe.md", "docs/scaling.md")
 MARK = re.compile(r"<!-- (generated: [\w-]+|end) -->")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def page(name):
@@ -48,7 +49,7 @@ def test_docs_generated_parts_are_current():
 
 
 def test_docs_generate_names_what_is_stale_and_writes_it(tmp_path):
-    for path in (ROOT / "README.md", *ROOT.glob("docs/*.*"), *ROOT.glob("recipes/*.*")):
+    for path in (*ROOT.glob("README*.md"), *ROOT.glob("docs/*.*"), *ROOT.glob("recipes/*.*")):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -56,12 +57,18 @@ def test_docs_generate_names_what_is_stale_and_writes_it(tmp_path):
     schema, cli = tmp_path / "recipes" / "recipe.schema.json", tmp_path / "docs" / "cli.md"
     schema.write_text("{}", encoding="utf-8")
     cli.write_text(page("docs/cli.md").replace("## finetune validate", "## finetune vaildate"), encoding="utf-8")
+    translation = tmp_path / "README.pt-BR.md"
+    translation.write_text(
+        page(translation.name).replace("<!-- compare -->", "<!-- compare -->\nold"), encoding="utf-8"
+    )
     checked = generate(tmp_path, "--check")
     assert checked.returncode == 1
-    assert [line.split(":")[0] for line in checked.stdout.splitlines()] == ["docs/cli.md", "recipes/recipe.schema.json"]
+    named = [line.split(":")[0] for line in checked.stdout.splitlines()]
+    assert named == ["README.pt-BR.md", "docs/cli.md", "recipes/recipe.schema.json"]
     assert schema.read_text(encoding="utf-8") == "{}"
     assert generate(tmp_path).returncode == 0
     assert cli.read_text(encoding="utf-8") == page("docs/cli.md")
+    assert translation.read_text(encoding="utf-8") == page(translation.name)
     assert schema.read_bytes() == (ROOT / "recipes" / "recipe.schema.json").read_bytes()
 
 
@@ -131,6 +138,36 @@ def test_docs_relative_links_resolve(path):
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
     local = [link for link in links if link and "://" not in link and not link.startswith("mailto:")]
     assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def what_a_translation_keeps(text):
+    """Return of each section, under `level` and so on, what is the same in every language, sorted where words move."""
+    text = FENCE.sub(lambda block: block[0] if block[1] == "text" else re.sub(r"\s+#.*", "", block[0]), text)
+    sections = []
+    for part in re.split(r"^(?=#+ )", text, flags=re.MULTILINE)[1:]:
+        prose = FENCE.sub("", part)
+        links = re.findall(r"\]\(([^)\s]+)\)", prose)
+        sections.append({
+            "level": part.index(" "),
+            "code": FENCE.findall(part),
+            "links": sorted("another README" if link.startswith("README") else link for link in links),
+            "names": sorted(" ".join(name.split()) for name in re.findall(r"`([^`]+)`", prose)),
+            "numbers": sorted(re.findall(r"\d+(?:[.,]\d+)*", prose)),
+            "comments": re.findall(r"<!-- .*? -->", part),
+            "cells": [line.count("|") for line in prose.splitlines() if line.startswith("|")],
+            "items": len(re.findall(r"^\* ", prose, re.MULTILINE)),
+        })  # fmt: skip
+    return sections
+
+
+def test_docs_readme_says_the_same_in_portuguese():
+    english, portuguese = (what_a_translation_keeps(page(name)) for name in ("README.md", "README.pt-BR.md"))
+    assert "](README.pt-BR.md)" in page("README.md")[:100]
+    assert "](README.md)" in page("README.pt-BR.md")[:100]
+    assert [section["level"] for section in english] == [section["level"] for section in portuguese]
+    for number, (ours, theirs) in enumerate(zip(english, portuguese, strict=True), start=1):
+        for what, said in ours.items():
+            assert theirs[what] == said, f"{what} of the {number}. heading"
 
 
 def tree_of_the_architecture():
