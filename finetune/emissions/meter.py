@@ -42,8 +42,8 @@ class Reading:
     `nodes_uj` are the microjoules of each node known here: store them in a checkpoint and give them back to
     `open_meter` as `resumed_from_uj`, and the work that has to be repeated is shown on its own line. `phases` maps each
     phase to its microjoules, on all nodes, and its microseconds on this one; `components_uj` maps each component that
-    was read to its microjoules. `facility_kwh` is the energy × PUE; `pue`
-    and `g_per_kwh` (of the grid) are those of this segment.
+    was read to its microjoules. `facility_kwh` is the energy × PUE; `pue` and `g_per_kwh` (of the grid) are those of
+    this segment.
     """
 
     energy_kwh: float | None

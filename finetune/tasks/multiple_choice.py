@@ -5,7 +5,7 @@ log-probability of a choice's tokens after the question; training is the cross-e
 A row is one feature: its choices, each encoded with context and question.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.errors import FinetuneError
@@ -178,6 +178,11 @@ def majority(known: Any, rows: Any, labels: LabelScheme) -> dict[str, Any]:
     return {"prediction": numpy.full(len(rows), numpy.bincount(known).argmax(), dtype=numpy.int32)}
 
 
+def candidates(row: Mapping[str, Any], words: Sequence[str]) -> Sequence[str]:
+    """Return the answers that a model asked in words chooses among: the row's own."""
+    return choices_of(row)
+
+
 _QUESTION = Column("question", ("question", "sent2", "query", "goal", "premise", "sentence", "prompt"))
 _CONTEXT = Column("context", ("context", "passage", "article", "sent1", "paragraph"), required=False)
 _ANSWER = Column(
@@ -216,5 +221,5 @@ TASK = Task(
     words=words,
     majority=majority,
     prompts=("{context} {question} {answer}", "{question} {answer}"),
-    candidates=lambda row, words: choices_of(row),
+    candidates=candidates,
 )

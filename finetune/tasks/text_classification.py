@@ -1,6 +1,6 @@
 """Text classification: single text or pair; one label, several labels, or a number (regression)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.tasks import Column, Context, LabelScheme, Task, require_room
@@ -127,6 +127,11 @@ def majority(known: Any, rows: Any, labels: LabelScheme) -> dict[str, Any]:
     return {"prediction": numpy.broadcast_to(constant, (len(rows), *constant.shape))}
 
 
+def candidates(row: Mapping[str, Any], words: Sequence[str]) -> Sequence[str]:
+    """Return the answers that a model asked in words chooses among: the words of the labels."""
+    return words
+
+
 TASK = Task(
     name="text-classification",
     summary="one label, several labels or a number for a text or a pair of texts",
@@ -175,7 +180,7 @@ TASK = Task(
     balanced_weights=balanced_weights,
     majority=majority,
     prompts=("{text}\n{text_pair}\nCategory: {label}", "{text}\nCategory: {label}"),
-    candidates=lambda row, words: words,
+    candidates=candidates,
     unprompted={
         MULTI: "a row with several labels has no one answer to choose among words",
         REGRESSION: "a number is no answer to choose among words",

@@ -41,7 +41,7 @@ class Machine:
         phases = {name: (round(joules * 1e6), round(seconds * 1e6)) for name, (joules, seconds) in self.spent.items()}
         elapsed_s = sum(seconds for _, seconds in self.spent.values())
         facility_kwh = self.kwh * PUE
-        return Reading(self.kwh, facility_kwh * GRID, elapsed_s, {}, facility_kwh, phases, PUE, GRID)
+        return Reading(self.kwh, facility_kwh * GRID, elapsed_s, {}, facility_kwh, phases, pue=PUE, g_per_kwh=GRID)
 
 
 class Simulation:
