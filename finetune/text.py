@@ -19,6 +19,13 @@ def join_words(words: Iterable[str], last: str = "or") -> str:
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
+def join_some(words: Iterable[str], shown: int = 3) -> str:
+    """Join the first words and count the others: a, b, c and 9 more."""
+    items = list(words)
+    left = len(items) - shown
+    return f"{', '.join(items[:shown])} and {left:,} more" if left > 0 else join_words(items, "and")
+
+
 def with_article(noun: str) -> str:
     """Return "a bert" or "an opt"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -1,7 +1,9 @@
 """finetune.console: nobody has to be listening."""
 
+import contextlib
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -79,3 +81,16 @@ def test_a_reader_that_stops_sees_no_traceback(arguments):
     assert "Traceback" not in err
     assert "Exception ignored" not in err
     assert "Broken pipe" not in err
+
+
+def test_an_error_after_a_swallowed_ctrl_c_is_no_bug(monkeypatch, capsys):
+    def swallow_and_fail(*asked):
+        with contextlib.suppress(KeyboardInterrupt):  # as numpy does while it is imported
+            signal.raise_signal(signal.SIGINT)
+        raise ImportError("cannot load module more than once per process")
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("finetune.recipe.load.load_recipe", swallow_and_fail)
+    assert main(["validate", "quickstart"]) == 130
+    assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,9 +1,13 @@
 """Put the verbs together and turn errors into messages and exit codes."""
 
 import importlib
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
@@ -55,11 +59,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 a FinetuneError, 2 usage, 3 a check that failed, 70 our bug (with its traceback), 130 Ctrl-C,
     143 SIGTERM, 129 a lost terminal.
     """
-    with lasting_streams():
-        return _run_command(arguments)
+    with lasting_streams(), _ctrl_c_noted() as ctrl_c:
+        return _run_command(arguments, ctrl_c)
 
 
-def _run_command(arguments: Sequence[str] | None) -> int:
+@contextmanager
+def _ctrl_c_noted() -> Iterator[list[int]]:
+    """Yield a list that each Ctrl-C is added to, besides its KeyboardInterrupt.
+
+    Extension modules (numpy in torch) swallow it while they are imported, and fail with something else afterwards.
+    """
+    noted: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        noted.append(signum)
+        signal.default_int_handler(signum, frame)
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run_command(arguments: Sequence[str] | None, ctrl_c: Sequence[int]) -> int:
     try:
         try:
             build_app()(args=list(sys.argv[1:] if arguments is None else arguments))
@@ -75,6 +102,8 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         print_error(error)
         return 1
     except Exception as error:
+        if ctrl_c:
+            return 130
         if isinstance(error, OSError) and error.filename is not None:  # a file or folder that may not be touched
             reason = f"{error.filename}: {error.strerror}"
             print_error(FinetuneError(reason, "Look at the path, and at who may read or write it."))

@@ -12,7 +12,9 @@ def check(
     run: Annotated[
         str,
         typer.Argument(
-            autocompletion=complete_run, help="Run id, the beginning or the last part of one, a name, or a folder."
+            metavar="RUN",
+            autocompletion=complete_run,
+            help="Run id, the beginning or the last part of one, a name, or a folder (finetune list names them).",
         ),
     ],
     conditions: Annotated[

@@ -10,7 +10,12 @@ from finetune.cli.completion import complete_recipe
 
 def estimate(
     recipe: Annotated[
-        str, typer.Argument(autocompletion=complete_recipe, help="A recipe file, or the name of a shipped recipe.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            autocompletion=complete_recipe,
+            help="A recipe file, or the name of a shipped recipe (finetune recipes lists them).",
+        ),
     ],
     overrides: Annotated[
         list[str] | None,

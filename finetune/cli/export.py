@@ -12,7 +12,9 @@ def export(
     run: Annotated[
         str,
         typer.Argument(
-            autocompletion=complete_run, help="Run id, the beginning or the last part of one, a name, or a folder."
+            metavar="RUN",
+            autocompletion=complete_run,
+            help="Run id, the beginning or the last part of one, a name, or a folder (finetune list names them).",
         ),
     ],
     to: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write, which must be new or empty.")],

@@ -21,7 +21,7 @@ _DATA = "data/train.csv"
 
 
 def init(
-    path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe to write.")] = Path("recipe.yaml"),
     task: Annotated[
         str | None, typer.Option(help="What to fine-tune for; left out, what the columns of the data fit.")
     ] = None,
@@ -57,7 +57,10 @@ def init(
         model = typer.prompt("Model to start from (a hub id, a folder, or package:…)", default=model)
     has_validation = look is not None and "validation" in look.splits
     write_starter(path, Start(chosen, model, data, columns, tuple(found), has_validation), force)
-    typer.echo(f"{path} is written: {chosen.name} with {model}. Next: look through it, then finetune validate {path}")
+    next_words = f"look through it, then finetune validate {path}"
+    if look is None and data == _DATA:
+        next_words = f"put your data at {data}, or name it in dataset.path, then finetune validate {path}"
+    typer.echo(f"{path} is written: {chosen.name} with {model}. Next: {next_words}")
 
 
 def _role_and_name(pair: str) -> tuple[str, str]:
@@ -79,8 +82,11 @@ def _look(data: str | None, asks: bool) -> tuple[str, Look | None]:
         try:
             return named, look_at(named)
         except FinetuneError as error:
+            if error.message.startswith("dataset.splits."):  # several files of which none is called train
+                hint = f"Name the file to train on: --data {os.path.join(named, '<file>')}"
+                error = FinetuneError(error.message.partition(": ")[2], hint)
             if data is not None or not asks:
-                raise
+                raise error
             print_error(error)
 
 
@@ -110,7 +116,9 @@ def _columns(look: Look, task: Task, given: Mapping[str, str], asks: bool) -> tu
     except FinetuneError as error:
         if not asks or not look.columns:
             wanted = " ".join(f"--column {column.role}=…" for column in task.columns if column.required)
-            raise FinetuneError(error.message, f"Say which column plays which role: {wanted}") from error
+            raise FinetuneError(
+                error.message.replace("dataset.columns.", "--column "), f"Say which column plays which role: {wanted}"
+            ) from error
     roles = [column.role for column in task.columns if column.required and column.role not in given]
     told = dict(given)
     for role in roles:

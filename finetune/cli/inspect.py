@@ -8,7 +8,9 @@ import typer
 
 
 def inspect(
-    checkpoint: Annotated[str, typer.Argument(help="A hub id, a folder, package:…, or a run (id, name or folder).")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A hub id, a folder, package:…, or a run (id, name or folder).")
+    ],
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag, of a checkpoint on the hub.")] = None,
     probe: Annotated[
         bool,

@@ -12,14 +12,17 @@ def predict(
     run: Annotated[
         str,
         typer.Argument(
-            autocompletion=complete_run, help="Run id, the beginning or the last part of one, a name, or a folder."
+            metavar="RUN",
+            autocompletion=complete_run,
+            help="Run id, the beginning or the last part of one, a name, or a folder (finetune list names them).",
         ),
     ],
     file: Annotated[
         str,
         typer.Argument(
+            metavar="FILE",
             help="csv, tsv, json, jsonl, parquet, arrow, conll or txt; a folder: every such file in it; "
-            "- is a pipe: a text, or a JSON object, a line."
+            "- is a pipe: a text, or a JSON object, a line.",
         ),
     ] = "-",
     output: Annotated[

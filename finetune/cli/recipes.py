@@ -7,7 +7,7 @@ import typer
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this one instead of the list.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one instead of the list.")] = None,
     copy_to: Annotated[Path | None, typer.Option(help="Write a copy to this file, to change.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:

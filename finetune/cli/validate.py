@@ -9,7 +9,12 @@ from finetune.cli.completion import complete_recipe
 
 def validate(
     recipe: Annotated[
-        str, typer.Argument(autocompletion=complete_recipe, help="A recipe file, or the name of a shipped recipe.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            autocompletion=complete_recipe,
+            help="A recipe file, or the name of a shipped recipe (finetune recipes lists them).",
+        ),
     ],
     overrides: Annotated[
         list[str] | None,

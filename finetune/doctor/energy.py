@@ -13,6 +13,7 @@ from finetune.emissions.intensity import COUNTRY_VARIABLE, REGION_VARIABLE, reso
 from finetune.errors import FinetuneError
 from finetune.recipe.emissions_keys import Emissions
 from finetune.runs.formats import significant
+from finetune.runs.report import scope_words
 from finetune.text import join_words
 
 _COUNTERS = "sys/class/powercap"
@@ -77,7 +78,7 @@ def check_place(country: str | None, environment: Mapping[str, str], root: Path 
         intensity = resolve_intensity(Emissions(), country, None, environment, root)
     except FinetuneError as error:
         return Check("carbon intensity", FAIL, error.message, error.hint)
-    data = ", ".join(str(part) for part in (intensity.year, intensity.scope, intensity.source) if part)
+    data = ", ".join(str(part) for part in (intensity.year, scope_words(intensity.scope), intensity.source) if part)
     value = f"{significant(intensity.g_per_kwh)} g/kWh (data: {data})"
     if intensity.known_from == "assumed":
         return Check(

@@ -89,7 +89,7 @@ def check_allocation(environment: Mapping[str, str], root: Path = Path("/"), mem
 def check_gpus(cards: Sequence[Gpu] | None, environment: Mapping[str, str]) -> Check:
     """Tell which GPUs a run sees, and whether other processes compute on them."""
     if not cards:
-        return Check("GPUs", OK, "NVML lists none" if cards is not None else "NVML cannot be asked: no NVIDIA driver")
+        return Check("GPUs", OK, "none: NVML lists none" if cards is not None else "none: no NVIDIA driver answers")
     stated = environment.get(VARIABLE)
     visible = [card for card in cards if card.index in visible_gpus(stated, cards)]
     if not visible:

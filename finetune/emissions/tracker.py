@@ -301,8 +301,9 @@ def _in_units(load: SteadyLoad) -> Callable[[float], tuple[Any, Any]]:
 
 def _computes_already() -> bool:
     """Tell whether this process has opened a GPU; torch is not imported to find out."""
-    torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.cuda.is_initialized())
+    # The meter starts beside the imports of the main thread: a torch that is half imported has computed nothing yet.
+    is_initialized = getattr(getattr(sys.modules.get("torch"), "cuda", None), "is_initialized", None)
+    return is_initialized is not None and bool(is_initialized())
 
 
 def _memory_bytes() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.runs import formats
-from finetune.runs.report import intensity_words
+from finetune.runs.report import intensity_words, scope_words
 from finetune.runs.tables import Column, plain, text_table
 from finetune.text import join_words, plural
 
@@ -124,7 +124,7 @@ def _grids(grids: Sequence[Section]) -> str:
             Column("the same energy on the grid of", [_place(entry) for entry in grids]),
             Column("g/kWh", _numbers([entry["g_per_kwh"] for entry in grids]), right=True),
             Column("g CO2e", _numbers([entry["emissions_g"] for entry in grids]), right=True),
-            Column("data", [f"{entry['year'] or '–'}, {entry['scope']}" for entry in grids]),
+            Column("data", [f"{entry['year'] or '–'}, {scope_words(entry['scope'])}" for entry in grids]),
         ]
     )
 

@@ -202,7 +202,8 @@ def _new_weights_note(model: Any, new: list[str]) -> tuple[str, ...]:
         parameter.numel() for parameter in model.parameters()
     )
     words = ", ".join(new[:4]) + (f" and {len(new) - 4} more" if len(new) > 4 else "")
-    return (f"new weights, not in the checkpoint ({100 * share:.2g} % of the model): {words}",)
+    part = f"{100 * share:.2g} % of the model"
+    return (f"new weights, not in the checkpoint, start at random and are learned here ({part}): {words}",)
 
 
 def _not_loaded(reference: str, error: Exception, revision: str | None = None) -> FinetuneError:

@@ -87,5 +87,8 @@ def list_recipes() -> str:
         data = f"{recipe.data}, {recipe.rows:,} rows × {recipe.epochs:g}"
         energy = f"{rounded_wh(recipe.expected_wh('processor'))} (GPU {rounded_wh(recipe.expected_wh('gpu'))})"
         lines += [f"{recipe.name}: {recipe.summary}", f"    {recipe.task} · {model} · {data} · {energy}"]
-    note = "Energy is that of training on a processor (on a GPU), right within a factor of five or so."
+    note = (
+        "Rows are those to train on × epochs. Energy is that of training on a processor (on a GPU), right within a "
+        "factor of five or so."
+    )
     return "\n".join([*lines, "", f"{note} Measure it here: finetune estimate RECIPE"])

@@ -18,7 +18,7 @@ from finetune.runs.scoring import Scored, check_metric, scored_run
 from finetune.runs.sets import run_sets
 from finetune.runs.sorting import sorted_groups, sorted_rows
 from finetune.runs.target import Target, energy_to_target, timeline_metrics
-from finetune.text import join_words, plural
+from finetune.text import join_some, plural
 
 MOST_PREDICTIONS = 50
 
@@ -107,7 +107,7 @@ def reasons_not_ranked(run: Run, has_ranked_energy: bool) -> tuple[str, ...]:
         reasons.append(why_not_known(run))
     shared_with = run.emissions.get("shared_with")
     if shared_with:
-        others = join_words([str(other) for other in shared_with], "and")
+        others = join_some(map(str, shared_with))
         reasons.append(f"shared the machine with {others}: both saw the whole machine's energy")
     return tuple(reasons)
 

@@ -127,8 +127,13 @@ def intensity_source(intensity: Any) -> str:
     if not isinstance(intensity, Mapping):
         return ""
     year, scope = intensity.get("year"), intensity.get("scope")
-    scope = "scope not stated" if scope == "not stated" else scope
-    return ", ".join(str(part) for part in (f"data of {year}" if year else "", scope, intensity.get("source")) if part)
+    parts = (f"data of {year}" if year else "", scope_words(scope), intensity.get("source"))
+    return ", ".join(str(part) for part in parts if part)
+
+
+def scope_words(scope: str | None) -> str | None:
+    """Return what a carbon intensity counts (life-cycle, direct …), so that it reads alone."""
+    return "scope not stated" if scope == "not stated" else scope
 
 
 def baseline_score(run: Run, baseline: str, metric: str) -> Score | None:

@@ -10,7 +10,7 @@ from finetune.runs.differences import flatten
 from finetune.runs.record import Run, Score, as_number
 from finetune.runs.report import BASELINE_WORDS, closing_panel, intensity_source, intensity_words
 from finetune.runs.tables import Column, one_line, plain, shorten, text_table
-from finetune.text import join_words, plural
+from finetune.text import join_some, plural
 
 
 def show_text(run: Run, width: int, timeline: bool = False) -> str:
@@ -86,7 +86,7 @@ def _lengths(dataset: Mapping[str, Any]) -> str:
     )
     parts = [
         f"median {median:,.0f} tokens" if median is not None else "",
-        f"95 % {most:,.0f}" if most is not None else "",
+        f"95 % up to {most:,.0f}" if most is not None else "",
         f"longest {longest:,.0f}" if longest is not None else "",
         f"limit {limit:,.0f}" if limit is not None else "",
         # A record without lengths says only that something was cut.
@@ -186,7 +186,7 @@ def idle_words(run: Run) -> str:
     for name, value in watts.items():
         rest, kwh = as_number(value), as_number(above.get(name))
         if rest is not None:
-            more = "not known for every life" if kwh is None else formats.energy(kwh)
+            more = "not known for every part of the run" if kwh is None else formats.energy(kwh)
             parts.append(f"{name} {formats.significant(rest)} W, above it {more}")
     rested = f"at rest for {formats.duration(as_number(idle.get('duration_s')))}, not part of the total: "
     return rested + ("; ".join(parts) or "no component has a sensor, and a model says nothing about rest")
@@ -212,11 +212,11 @@ def run_notes(run: Run) -> list[str]:
     repeated = as_number(run.emissions.get("repeated_work_kwh"))
     segments = run.emissions.get("segments")
     if isinstance(segments, list) and len(segments) > 1:
-        found.append(f"{plural(len(segments), 'life', 'lives')} of this run are counted together")
+        found.append(f"resumed {plural(len(segments) - 1, 'time')}: the energy before and after is counted together")
     if repeated:
         found.append(f"{formats.energy(repeated)} went into work that had to be done again after an interruption")
     if run.emissions.get("shared_with"):
-        others = join_words([str(other) for other in run.emissions["shared_with"]], "and")
+        others = join_some(map(str, run.emissions["shared_with"]))
         found.append(f"{others} used the machine at the same time: the energy is that of all")
     return found
 

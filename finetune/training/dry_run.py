@@ -94,7 +94,7 @@ def describe_dry_run(report: dict[str, Any]) -> str:
         "  data        " + ", ".join(f"{split} {plural(count, 'row')}" for split, count in rows.items()),
         "  columns     " + ", ".join(f"{role} = {column}" for role, column in data["columns"].items()),
         f"  labels      {labels}" + (f" and {more} more" if more > 0 else "") + f" ({data['problem_type']})",
-        f"  lengths     median {lengths['p50']}, 95 % {lengths['p95']}, longest {lengths['max']} tokens, "
+        f"  lengths     median {lengths['p50']}, 95 % up to {lengths['p95']}, longest {lengths['max']} tokens, "
         f"limit {data['max_length']}, {100 * data['truncated_fraction']:.1f} % truncated"
         + (f", {100 * data['divided_fraction']:.1f} % read in parts" if data["divided_fraction"] else ""),
         f"  steps       {training['total_steps']:,} ({training['steps_per_epoch']:,} an epoch, "

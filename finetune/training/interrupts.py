@@ -44,6 +44,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._deferring = False
         self._pending: int | None = None
+        self._raised: int | None = None
         self._last_taken = -math.inf
         self._before: dict[int, Any] = {}
 
@@ -65,7 +66,17 @@ class Interrupts:
         if self._deferring and self._pending is None:
             self._pending = signum
             return
+        self._raised = signum
         raise Interrupted(signum)
+
+    def meant(self, error: BaseException) -> BaseException:
+        """Return the Interrupted that a library swallowed and that `error` came of, else `error`.
+
+        An extension module that is broken off in its import tells of it as it likes, and is no module afterwards.
+        """
+        if self._raised is None or isinstance(error, Interrupted):
+            return error
+        return Interrupted(self._raised) if time.monotonic() - self._last_taken < _SAME_WISH_SECONDS else error
 
     def check(self, agree: Callable[[int], int] = lambda own: own) -> None:
         """Raise Interrupted when a signal is waiting; `agree` turns this rank's (0: none) into that of all ranks."""

@@ -83,8 +83,8 @@ def say_what_was_found(prepared: Prepared) -> None:
     encoded = prepared.encoded
     divided = f", {100 * encoded.divided_fraction:.1f} % read in parts" if encoded.divided_fraction else ""
     say(
-        f"training rows: median {encoded.length_p50}, 95 % {encoded.length_p95}, longest {encoded.length_max} tokens; "
-        f"{100 * encoded.truncated_fraction:.1f} % cut at {prepared.max_length}{divided}"
+        f"training rows: median {encoded.length_p50}, 95 % up to {encoded.length_p95}, longest {encoded.length_max} "
+        f"tokens; {100 * encoded.truncated_fraction:.1f} % cut at {prepared.max_length}{divided}"
     )
     say(f"steps: {prepared.plan.total_steps:,} of {plural(prepared.plan.global_batch_size, 'row')}")
     for note in prepared.notes:

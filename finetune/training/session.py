@@ -158,8 +158,9 @@ def open_session(options: RunOptions, resumption: Resumption | None = None) -> I
                 with interrupts.deferred():  # all is done but for writing it down: a signal now is too late
                     _close(session, session.run.status, session.run.status_reason)
             except BaseException as error:
+                meant = interrupts.meant(error)
                 interrupts.settle()
-                explained = agreed_ending(explain_shortage(error, options.recipe.training, session.failed_in))
+                explained = agreed_ending(explain_shortage(meant, options.recipe.training, session.failed_in))
                 if isinstance(explained, Interrupted):
                     explained.directory = directory
                 _close_after_error(session, *_ending(explained))

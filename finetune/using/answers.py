@@ -76,11 +76,18 @@ def writer_of(format: str, output: TextIO, roles: Sequence[str]) -> Callable[[Se
     if format == "jsonl":
         # Not writelines(), which the stream itself has: of a reader that is gone `lasting_streams` knows by write().
         return lambda answers: output.write(
-            "".join(json.dumps(json_line(answer, roles), ensure_ascii=False) + "\n" for answer in answers)
+            "".join(_as_text(json_line(answer, roles), to_read=output.isatty()) + "\n" for answer in answers)
         )
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(["row", *roles, "prediction", "probability"])
     return lambda answers: writer.writerows(csv_cells(answer, roles) for answer in answers)
+
+
+def _as_text(line: Mapping[str, Any], *, to_read: bool) -> str:
+    """Return a line of JSON; for a reader at a terminal its numbers have four digits, files and pipes get them all."""
+    if to_read:
+        line = json.loads(json.dumps(line), parse_float=lambda digits: float(f"{float(digits):.4g}"))
+    return json.dumps(line, ensure_ascii=False)
 
 
 def json_line(answer: Answer, roles: Sequence[str]) -> dict[str, Any]:

@@ -48,7 +48,9 @@ def spent_words(emissions: Mapping[str, Any], rows: int, run: Run) -> str:
     """
     kwh, grams = as_number(emissions.get("energy_kwh")), as_number(emissions.get("emissions_g"))
     if kwh is None:
-        return f"energy {formats.NOT_MEASURED}"
+        parts = emissions.get("components", {}).values()
+        reasons = dict.fromkeys(str(part["detail"]) for part in parts if part["method"] is None)
+        return f"energy {formats.NOT_MEASURED}{': ' if reasons else ''}{'; '.join(reasons)}"
     words = f"energy {formats.energy(kwh)}, {formats.grams(grams)} CO2e, loading included"
     answering = emissions.get("phases", {}).get("evaluate", {})
     spent, seconds = as_number(answering.get("energy_kwh")), as_number(answering.get("duration_s")) or 0.0

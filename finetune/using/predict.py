@@ -168,6 +168,9 @@ def _answer_files(work: _Work, files: Mapping[Path, Path]) -> list[str]:
 
 
 def _say_what_it_took(work: _Work, hardware: Hardware) -> None:
+    if not work.rows:
+        say("note: nothing is answered: the input has no rows")
+        return
     seconds = time.perf_counter() - work.began
     say(f"{plural(work.rows, 'row')} in {seconds:.1f} s, {work.rows / seconds:,.0f} rows/s on {_where(hardware)}")
     say(spent_words(work.meter.summary(), work.rows, work.finished.run))

@@ -145,3 +145,17 @@ def test_init_asks_in_a_terminal(folder, capsys, monkeypatch):
     loaded = load_recipe("recipe.yaml").recipe
     assert loaded.dataset.columns == {"text": "stars", "label": "words"}
     assert loaded.model.name_or_path == "x/y"
+
+
+def test_init_says_what_to_do_in_its_own_words(folder, capsys):
+    (folder / "data" / "train.csv").unlink()
+    assert main(["init"]) == 0
+    assert "put your data at data/train.csv, or name it in dataset.path" in capsys.readouterr().out
+    (folder / "parts").mkdir()
+    for part in ("test", "validation"):
+        (folder / "parts" / f"{part}.csv").write_text("text,label\nfine,good\n", encoding="utf-8")
+    assert main(["init", "other.yaml", "--data", "parts"]) == 1
+    assert "error: the data has no split train; it has" in (err := capsys.readouterr().err)
+    assert "hint: Name the file to train on: --data parts/<file>" in err
+    assert main(["init", "other.yaml", "--data", "parts/test.csv", "--column", "text=body"]) == 1
+    assert "error: --column text: parts/test.csv has no column 'body'" in capsys.readouterr().err

@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from finetune.cli.app import main
+from finetune.evaluation.predict_file import Answer
+from finetune.using.answers import writer_of
 
 
 @pytest.fixture
@@ -253,6 +255,23 @@ def test_predict_computes_no_more_than_is_read(predict, monkeypatch):
     assert (code, err, len(batches)) == (0, "", 1)
 
 
+def test_an_empty_pipe_is_told_apart_from_an_answer(predict):
+    code, out, err = predict()
+    assert (code, out) == (0, "")
+    assert err == "note: nothing is answered: the input has no rows\n"
+
+
+def test_answers_are_short_at_a_terminal_and_whole_in_a_pipe(monkeypatch):
+    answer = Answer(1, {"text": "hé"}, {"prediction": "a", "probabilities": {"a": 0.1264851733666511, "b": 1.5e-09}})
+    for watched, number in ((True, "0.1265"), (False, "0.1264851733666511")):
+        output = io.StringIO()
+        monkeypatch.setattr(output, "isatty", lambda watched=watched: watched)
+        writer_of("jsonl", output, ["text"])([answer])
+        assert output.getvalue() == (
+            '{"row": 1, "text": "hé", "prediction": "a", "probabilities": {"a": ' + number + ', "b": 1.5e-09}}\n'
+        )
+
+
 def test_energy_is_told_per_row_once_answering_took_half_a_minute(runs):
     from finetune.runs.record import read_run
     from finetune.using.energy import spent_words
@@ -265,6 +284,8 @@ def test_energy_is_told_per_row_once_answering_took_half_a_minute(runs):
     phases["evaluate"]["duration_s"] = 12.0
     assert "not measured, which takes 30 s of answering; the run's own evaluation took" in spent_words(spent, 500, run)
     assert spent_words({"energy_kwh": None}, 500, run) == "energy not measured"
+    gone = {"cpu": {"method": None, "detail": "no reading"}, "gpu": {"method": "absent", "detail": "no GPU was found"}}
+    assert spent_words({"energy_kwh": None, "components": gone}, 500, run) == "energy not measured: no reading"
 
 
 def start(runs):

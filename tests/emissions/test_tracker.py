@@ -2,6 +2,7 @@ import os
 import sys
 import threading
 import time
+import types
 
 import psutil
 import pytest
@@ -421,3 +422,8 @@ def test_source_works_in_a_slurm_job_without_scontrol(make_source, monkeypatch):
     parts = by_name(make_source(environment={"SLURM_JOB_ID": "77", "SLURM_MEM_PER_NODE": "1024"}).start())
     assert parts["cpu"].method in ("measured", "modelled")
     assert parts["ram"].detail.startswith("memory constant, 10.0 W, SLURM-scaled, 1 of ")
+
+
+def test_source_starts_while_torch_is_half_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))  # as another thread sees it meanwhile
+    assert not tracker._computes_already()

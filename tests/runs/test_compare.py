@@ -292,9 +292,9 @@ def test_compare_takes_any_number_for_what_it_is_and_ranks_nothing_that_is_not_o
     for text in (comparison_text(comparison, 100), comparison_markdown(comparison)):
         assert not re.search(r"\b(nan|inf)\b", text)
     for run_set in {row.run_set for row in comparison.rows}:
-        energies = [row.run.energy_kwh() for row in comparison.rows if row.run_set == run_set]
-        known = [kwh for kwh in energies if kwh is not None]
-        assert energies == sorted(known) + [None] * (len(energies) - len(known))
+        rows = [row for row in comparison.rows if row.run_set == run_set]
+        keys = [(bool(row.not_ranked), kwh is None, kwh or 0.0) for row in rows for kwh in [row.run.energy_kwh()]]
+        assert keys == sorted(keys)  # what is not ranked comes last, and within either what is not known
     for row in comparison.rows:
         if row.ranked_kwh is None or row.run.energy_kwh() is None:
             assert row.not_ranked

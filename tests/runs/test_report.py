@@ -61,6 +61,9 @@ def test_report_list_marks_runs_that_shared_the_machine():
 def test_report_show_names_the_neighbours():
     text = show_text(make_run(emissions=make_emissions({"gpu": 4.0}, shared_with=["a", "b"])), 140)
     assert "note: a and b used the machine at the same time" in text
+    many = [f"run-{number}" for number in range(12)]
+    text = show_text(make_run(emissions=make_emissions({"gpu": 4.0}, shared_with=many)), 140)
+    assert "note: run-0, run-1, run-2 and 9 more used the machine at the same time" in text
 
 
 def test_report_show_tells_the_idle_baseline_apart_from_the_total():
@@ -69,7 +72,7 @@ def test_report_show_tells_the_idle_baseline_apart_from_the_total():
     assert "at rest for 30 s, not part of the total: gpu 70.0 W, above it 250 Wh" in text
     unknown = idle | {"above_idle_kwh": {"gpu": None}}
     text = show_text(make_run(emissions=make_emissions({"gpu": 4.0}, idle=unknown)), 140)
-    assert "gpu 70.0 W, above it not known for every life" in text
+    assert "gpu 70.0 W, above it not known for every part of the run" in text
     modelled = idle | {"watts": {"cpu": None, "gpu": None}}
     text = show_text(make_run(emissions=make_emissions({"cpu": 4.0}, idle=modelled)), 140)
     assert "no component has a sensor" in text
@@ -146,7 +149,9 @@ def test_report_show_gives_the_lengths_of_the_texts_where_the_record_has_them():
         "truncated_fraction": 0.0123,
     }
     (line,) = [line for line in show_text(make_run(dataset=dataset), 100).splitlines() if line.startswith("lengths")]
-    assert line == "lengths   median 14 tokens, 95 % 31, longest 1,056, limit 128, 1.2 % of the training rows truncated"
+    assert line == (
+        "lengths   median 14 tokens, 95 % up to 31, longest 1,056, limit 128, 1.2 % of the training rows truncated"
+    )
     assert "lengths" not in show_text(make_run(dataset={"path": "data.csv", "truncated_fraction": 0.0}), 100)
 
 

@@ -1,5 +1,6 @@
 """finetune.training.interrupts: where a signal is taken, and how often."""
 
+import contextlib
 import os
 import signal
 
@@ -60,3 +61,14 @@ def test_interrupts_take_a_lost_terminal_unless_it_is_ignored():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_an_error_after_a_swallowed_signal_means_the_signal(monkeypatch):
+    error = ImportError("cannot load module more than once per process")
+    with Interrupts() as taken:
+        assert taken.meant(error) is error
+        with contextlib.suppress(Interrupted):  # as numpy does while it is imported
+            send(signal.SIGINT)
+        assert str(taken.meant(error)) == "SIGINT"
+        monkeypatch.setattr(interrupts, "_SAME_WISH_SECONDS", 0.0)  # long ago
+        assert taken.meant(error) is error
