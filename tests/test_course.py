@@ -44,6 +44,7 @@ def test_course_page_runs_as_written(page, hub, tmp_path):
         **kept,
         "HF_ENDPOINT": hub,
         "HF_HOME": str(tmp_path / "hf"),
+        "FINETUNE_HOST_FOLDER": str(tmp_path / "host"),  # else a study would wait for runs of other tests
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
     }
     folder = tmp_path / "empty"
