@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from finetune.recipe.shipped import describe_recipe, shipped_recipes
+from finetune.recipe.shipped import describe_recipe, shipped_recipes, shipped_studies, shipped_sweeps
 from finetune.recipe.yaml_lines import read_yaml
 
 _OPERATIONS_PER_JOULE = {"processor": 3e9, "gpu": 6e10}
@@ -91,4 +91,5 @@ def list_recipes() -> str:
         "Rows are those to train on × epochs. Energy is that of training on a processor (on a GPU), right within a "
         "factor of five or so."
     )
-    return "\n".join([*lines, "", f"{note} Measure it here: finetune estimate RECIPE"])
+    more = f"finetune sweep {' | '.join(shipped_sweeps())}, finetune study {' | '.join(shipped_studies())}"
+    return "\n".join([*lines, "", f"{note} Measure it here: finetune estimate RECIPE", f"Also shipped: {more}"])

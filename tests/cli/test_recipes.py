@@ -8,11 +8,13 @@ from finetune.tasks import all_tasks
 def test_recipes_lists_what_each_is_for_and_what_it_takes(capsys):
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[:-2:2]] == list(shipped_recipes())
+    assert [line.split(":")[0] for line in lines[:-3:2]] == list(shipped_recipes())
     assert lines[lines.index(next(line for line in lines if line.startswith("sst2-"))) + 1] == (
         "    text-classification · encoder-only, 43 M · glue sst2, 67,349 rows × 3 · 60 Wh (GPU 3 Wh)"
     )
-    assert "finetune estimate" in lines[-1]
+    assert "finetune estimate" in lines[-2]
+    assert "finetune sweep quickstart" in lines[-1]
+    assert "finetune study distil | transfer" in lines[-1]
 
 
 def test_recipes_json(capsys):
