@@ -157,10 +157,12 @@ def run_finetune(data: Path, name: str, seed: int, folder: Path) -> tuple[Outcom
 
 def run_trainer(data: Path, name: str, seed: int, settings: Mapping[str, Any], folder: Path) -> Outcome:
     """Run the Trainer script with the settings of the recipe, on the rows that the recipe draws."""
-    from finetune.package_paths import resolve_package_path
+    from finetune.package_paths import is_package_path, resolve_package_path
 
     result, rows = folder / "result.json", folder / "rows.json"
-    options = {**settings, "model": resolve_package_path(settings["model"]), "data": data, "result": result}
+    named = settings["model"]
+    model = resolve_package_path(named) if is_package_path(named) else named
+    options = {**settings, "model": model, "data": data, "result": result}
     if "train-rows" in settings:
         rows.write_text(json.dumps(drawn_rows(data, name)), encoding="utf-8")
         options["train-rows"] = rows

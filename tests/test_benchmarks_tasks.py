@@ -227,6 +227,7 @@ def test_tasks_run_both_systems_on_the_same_rows(tmp_path, readme, monkeypatch, 
     recipe["model"]["name_or_path"] = str(checkpoints("bert"))
     recipe["dataset"]["max_train_samples"] = 8
     recipe["preprocessing"]["max_length"] = 32
+    recipe["training"]["eval_strategy"] = "no"  # which PyYAML, of YAML 1.1, has read as false
     monkeypatch.setattr(tasks, "RECIPES", tmp_path)
     (tmp_path / "told_br.yaml").write_text(yaml.safe_dump(recipe))
     write_splits(tmp_path / "told_br", TOYS["told_br"]())
