@@ -31,7 +31,7 @@ def test_scratch_models_learn_real_texts(training, tmp_path, capsys):
     scores, untrained = run["metrics"]["test"], run["baselines"]["untrained"]
     assert len(losses) == 3
     assert losses == sorted(losses, reverse=True)
-    assert scores["perplexity"]["value"] < untrained["perplexity"]["value"] / 5
+    assert scores["perplexity"]["value"] < untrained["perplexity"]["value"] / 3
     if training.task == "text-generation":
         assert says_more(directory, "ROMEO:\n", tmp_path, capsys)
     else:
