@@ -61,7 +61,7 @@ def _compares(run: Run, found: Section, recipe: Section) -> bool:
     emissions = run.emissions
     return (
         run.is_finished
-        and emissions.get("complete") is True
+        and run.is_complete
         and not emissions.get("shared_with")
         and not emissions.get("repeated_work_kwh")
         and _tokens(run) > 0

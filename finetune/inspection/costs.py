@@ -116,7 +116,7 @@ def _counts(run: Run, names: set[str], hostname: str) -> bool:
     return (
         run.is_finished
         and run.model.get("name_or_path") in names
-        and emissions.get("complete") is True
+        and run.is_complete
         and not emissions.get("shared_with")
         and not emissions.get("repeated_work_kwh")
         and machines == {hostname}

@@ -36,7 +36,7 @@ def overhead_words(run: Run) -> str:
 
 def answer_words(run: Run) -> str:
     """Return the energy of 1,000 predictions and what it was measured with; empty when it was not."""
-    value, passes = as_number(run.emissions.get("wh_per_1000_predictions")), run.emissions.get("inference")
+    value, passes = run.wh_per_1000_predictions(), run.emissions.get("inference")
     if value is None:
         return ""
     stated: Mapping[str, Any] = passes if isinstance(passes, Mapping) else {}
@@ -92,4 +92,4 @@ def _stated(run: Run) -> Mapping[str, Any]:
 
 
 def _at_least(run: Run) -> str:
-    return "" if run.emissions.get("complete") is True else "at least "
+    return "" if run.is_complete else "at least "

@@ -197,7 +197,7 @@ def _may_be_compared(run: Run, other: Run) -> bool:
 
 
 def _unknown(run: Run) -> str | None:
-    if run.emissions.get("complete") is not True:
+    if not run.is_complete:
         return f"{run.name}: part of the energy is not known"
     if run.emissions.get("shared_with"):
         return f"{run.name}: another run used the machine at the same time"

@@ -188,7 +188,7 @@ def _component_energy(part: Mapping[str, Any]) -> str:
 def _limits(run: Run) -> str:
     """Say what the figures above do not show; every sentence holds for this run."""
     longest, split = as_number(run.dataset.get("max_length")), run.main_metric.get("split")
-    intensity, complete = _section(run.emissions, "carbon_intensity"), run.emissions.get("complete")
+    intensity = _section(run.emissions, "carbon_intensity")
     limits = [
         "The scores hold for data like the above; other data, and bias against groups of people, were not tested."
         if flag_counts(run) is None
@@ -203,7 +203,7 @@ def _limits(run: Run) -> str:
             "Energy is that of processor, GPUs and memory of the whole machine. Losses of the power supply and the "
             "network, the making of the hardware and the pre-training of the checkpoint are not in it. Bands are "
             "bounds by engineering judgement, not confidence intervals.",
-            "Part of the hardware gave no reading: energy and CO2e are lower bounds." if complete is not True else "",
+            "Part of the hardware gave no reading: energy and CO2e are lower bounds." if not run.is_complete else "",
             "The place of the machine is not known: CO2e is for the world average of the grids."
             if intensity.get("known_from") == "assumed"
             else "",

@@ -84,7 +84,7 @@ def _co2(run: Run) -> dict[str, Any] | None:
     named = tool if isinstance(tool, Mapping) else {}
     source = f"{named.get('name') or 'codecarbon'} {named.get('version') or ''}".strip()
     how = ", ".join(f"{name} {method}" for name, method in component_methods(run).items())
-    if run.emissions.get("complete") is not True:
+    if not run.is_complete:
         how += "; a lower bound"
     return {
         "emissions": _card_grams(grams),

@@ -101,7 +101,7 @@ def reasons_not_ranked(run: Run, has_ranked_energy: bool) -> tuple[str, ...]:
     reasons = []
     if run.energy_kwh() is None:
         reasons.append("energy not measured")
-    elif run.emissions.get("complete") is not True:
+    elif not run.is_complete:
         reasons.append("part of the hardware gave no reading: the energy is a lower bound")
     elif not has_ranked_energy:
         reasons.append(why_not_known(run))

@@ -206,7 +206,7 @@ def _reached_words(row: Row, target: Target) -> str:
     sure = "" if reached.is_confirmed else " (no later evaluation confirms it)"
     if reached.energy_kwh is None:
         return f"reached at step {reached.step}{sure}, energy not measured"
-    if row.run.emissions.get("complete") is not True:
+    if not row.run.is_complete:
         return f"reached at step {reached.step}{sure}, energy known as a lower bound only"
     unit, factor = formats.energy_unit(reached.energy_kwh)
     low, high = (formats.significant(value * factor) for value in reached.energy_kwh)

@@ -110,7 +110,7 @@ def _outcome(run: Run, condition: Condition) -> Outcome:
     if value is None:
         return Outcome(condition.text, None, False, NOT_MEASURED)
     holds = OPERATORS[condition.operator](value, condition.limit)
-    is_bound = condition.name.rpartition(".")[2] in _LOWER_BOUNDS and run.emissions.get("complete") is not True
+    is_bound = condition.name.rpartition(".")[2] in _LOWER_BOUNDS and not run.is_complete
     if holds and is_bound and condition.operator in ("<=", "<", "=="):
         return Outcome(condition.text, value, False, "only a lower bound, part of the hardware gave no reading")
     return Outcome(condition.text, value, holds)

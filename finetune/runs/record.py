@@ -112,6 +112,25 @@ class Run:
         """Return the wall time of the run in seconds."""
         return as_number(self.emissions.get("duration_s"))
 
+    def wh_per_1000_predictions(self) -> float | None:
+        """Return what 1,000 answers of the trained model cost, None when it was not measured."""
+        return as_number(self.emissions.get("wh_per_1000_predictions"))
+
+    def trained_parameters(self) -> float | None:
+        """Return how many parameters were trained, None when the record does not say."""
+        return as_number(self.model.get("trainable_parameters"))
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether all hardware was read all the time; energy and grams are lower bounds where it was not."""
+        return self.emissions.get("complete") is True
+
+    @property
+    def has_trained(self) -> bool:
+        """Tell whether the run came as far as its training."""
+        phases = self.emissions.get("phases")
+        return isinstance(phases, Mapping) and "train" in phases
+
     @property
     def is_finished(self) -> bool:
         """Tell whether the run came to its end (also when a stop rule ended it)."""

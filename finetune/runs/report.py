@@ -89,7 +89,7 @@ def _energy_words(run: Run) -> str:
         return "not measured"
     low, high = (as_number(run.emissions.get(name)) for name in ("energy_kwh_low", "energy_kwh_high"))
     methods = ", ".join(f"{name} {method}" for name, method in component_methods(run).items())
-    complete = run.emissions.get("complete") is True
+    complete = run.is_complete
     words = ("" if complete else "at least ") + f"{formats.significant(kwh)} kWh"
     if kwh < 1:
         words += f" = {formats.energy(kwh)}"
@@ -103,7 +103,7 @@ def _carbon_words(run: Run) -> str:
     grams = run.emissions_g()
     if grams is None:
         return "not measured"
-    prefix = "" if run.emissions.get("complete") is True else "at least "
+    prefix = "" if run.is_complete else "at least "
     return f"{prefix}{formats.grams(grams)} ({intensity_words(run.emissions.get('carbon_intensity'))})"
 
 
@@ -175,12 +175,12 @@ def _listed_energy(run: Run) -> str:
     if run.energy_kwh() is None:
         return "–"
     words = formats.energy(run.energy_kwh()) + (SHARED_MARK if run.emissions.get("shared_with") else "")
-    return words if run.emissions.get("complete") is True else f"≥ {words}"
+    return words if run.is_complete else f"≥ {words}"
 
 
 def _listed_grams(run: Run) -> str:
     words = "–" if run.emissions_g() is None else formats.grams(run.emissions_g())
-    return f"≥ {words}" if run.emissions_g() is not None and run.emissions.get("complete") is not True else words
+    return f"≥ {words}" if run.emissions_g() is not None and not run.is_complete else words
 
 
 def _model_words(run: Run) -> str:

@@ -136,7 +136,7 @@ def _mark(line: Line, label: str, kind: str, grouped_by: str | None) -> Mark | N
         return None
     parts = [part for row in line.rows for part in row.parts.values()]
     high = sum(part.kwh * part.factor_high for part in parts) / len(line.rows)
-    is_bound = any(row.run.emissions.get("complete") is not True for row in line.rows) or not math.isfinite(high)
+    is_bound = any(not row.run.is_complete for row in line.rows) or not math.isfinite(high)
     return Mark(
         key=line.key,
         label=label,

@@ -80,8 +80,8 @@ def column_value(row: Row, column: str) -> float | None:
         "emissions_g": run.emissions_g(),
         "emissions_g_on_grid": row.emissions_g_on_grid,
         "duration_s": run.duration_s(),
-        "wh_per_1000_predictions": as_number(run.emissions.get("wh_per_1000_predictions")),
-        "trainable_parameters": as_number(run.model.get("trainable_parameters")),
+        "wh_per_1000_predictions": run.wh_per_1000_predictions(),
+        "trainable_parameters": run.trained_parameters(),
     }
     return values[column]
 

@@ -60,7 +60,7 @@ def total_energy(runs: Sequence[Run]) -> dict[str, Any]:
         "emissions_g": sum(grams) - twice_g if grams else None,
         "metered_twice_kwh": twice_kwh,
         "without_reading": len(runs) - len(energies),
-        "incomplete": sum(run.energy_kwh() is not None and run.emissions.get("complete") is not True for run in runs),
+        "incomplete": sum(run.energy_kwh() is not None and not run.is_complete for run in runs),
         "shared": sum(bool(run.emissions.get("shared_with")) and not list(_stretches(run)) for run in runs),
     }
 

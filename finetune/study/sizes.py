@@ -67,7 +67,7 @@ def _size(cell: Cell) -> Size:
         parameters=_mean(cell, lambda run: as_number(run.model.get("parameters"))),
         weights_bytes=_mean(cell, _weights_bytes),
         predictions_per_second=_mean(cell, _predictions_per_second),
-        wh_per_1000_predictions=_mean(cell, lambda run: as_number(run.emissions.get("wh_per_1000_predictions"))),
+        wh_per_1000_predictions=_mean(cell, Run.wh_per_1000_predictions),
     )
 
 

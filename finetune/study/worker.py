@@ -16,7 +16,7 @@ from finetune.study.definition import Study
 from finetune.study.plan import Member, State, number_of_cells, read_state, require_same_settings, search_members
 from finetune.sweep.asking import as_option
 from finetune.sweep.members import member_command, newest_member
-from finetune.sweep.trial import Conditions, Launch, has_trained
+from finetune.sweep.trial import Conditions, Launch
 from finetune.sweep.turns import turn, wait_until_alone
 
 _SIGNALS = (129, 130, 143)
@@ -63,7 +63,7 @@ def work(study: Study, conditions: Conditions, launch: Launch, wait: Callable[[]
             return Ending(code or 128 + (signum or 0), "interrupted; the same command goes on", failed)
         failed[member.name] = (run.status_reason if run is not None else None) or f"ended with exit code {code}"
         say(f"{member.name}: failed: {failed[member.name]}")
-        if not any(each is not None and has_trained(each) for _, each in (*state.members, (member, run))):
+        if not any(each is not None and each.has_trained for _, each in (*state.members, (member, run))):
             raise FinetuneError(
                 f"{member.name} failed before its training began, and the others would as well: {failed[member.name]}",
                 f"Try it alone: finetune run {study.recipe} {' '.join(member.settings)}",

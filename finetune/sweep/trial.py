@@ -80,7 +80,7 @@ def outcome(sweep: Sweep, runs: Mapping[str, Run], allow_shared: bool, code: int
     failed = next((run for run in runs.values() if not run.is_finished), None)
     if code or len(runs) < len(sweep.seeds) or failed is not None:
         reason = failed.status_reason if failed is not None else None
-        trained = any(map(has_trained, runs.values()))
+        trained = any(run.has_trained for run in runs.values())
         return Outcome("failed", reason=reason or f"the run ended with exit code {code}", trained=trained, runs=runs)
     stopped = next((run.status_reason or "" for run in runs.values() if run.status == "stopped"), "")
     if stopped.startswith(PRUNED):
@@ -162,12 +162,6 @@ def _energies(runs: Mapping[str, Run], allow_shared: bool) -> list[float] | str:
             return f"its energy is no objective: {join_words(reasons, 'and')}"
         values.append(kwh or 0.0)
     return values
-
-
-def has_trained(run: Run) -> bool:
-    """Tell whether a run came as far as its training."""
-    phases = run.emissions.get("phases")
-    return isinstance(phases, Mapping) and "train" in phases
 
 
 def unfinished_seeds(sweep: Sweep, runs: Mapping[str, Run]) -> Sequence[int]:

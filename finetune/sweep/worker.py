@@ -17,7 +17,7 @@ from finetune.sweep.asking import Question
 from finetune.sweep.definition import Sweep
 from finetune.sweep.space import overrides, size
 from finetune.sweep.store import Store
-from finetune.sweep.trial import Conditions, Launch, Outcome, has_trained, run_trial, runs_of, spent_by
+from finetune.sweep.trial import Conditions, Launch, Outcome, run_trial, runs_of, spent_by
 from finetune.sweep.turns import turn, wait_until_alone
 from finetune.text import plural
 
@@ -213,7 +213,7 @@ def _words(sweep: Sweep, outcome: Outcome) -> str:
 def _ever_trained(worker: Worker) -> bool:
     """Tell whether any trial of the sweep has come as far as its training."""
     return any(
-        entry.state in ("complete", "pruned") or any(map(has_trained, runs_of(worker.sweep, entry).values()))
+        entry.state in ("complete", "pruned") or any(run.has_trained for run in runs_of(worker.sweep, entry).values())
         for entry in trials(worker.store.entries())
     )
 

@@ -67,7 +67,7 @@ def _train(asked: Seeds, request: Request, shows_result: bool) -> int:
         if signum is not None or code in (129, 130, 143):
             say(_go_on(request, [seed, *left] if code else left))
             return code or 128 + (signum or 0)
-        if code and left and not _began_to_train(_runs_of(asked).get(seed)):
+        if code and left and not ((run := _runs_of(asked).get(seed)) and run.has_trained):
             say(f"seed {seed} failed before its training began, and the others would as well: "
                 f"{plural(len(left), 'seed')} left out")  # fmt: skip
             break
@@ -142,11 +142,6 @@ def _names(run: Run) -> tuple[str, ...]:
 
 def _is_finished(run: Run | None) -> bool:
     return run is not None and run.is_finished
-
-
-def _began_to_train(run: Run | None) -> bool:
-    phases = run.emissions.get("phases") if run is not None else None
-    return isinstance(phases, Mapping) and "train" in phases
 
 
 def _go_on(request: Request, seeds: Sequence[int]) -> str:

@@ -56,6 +56,6 @@ def spent_words(emissions: Mapping[str, Any], rows: int, run: Run) -> str:
     spent, seconds = as_number(answering.get("energy_kwh")), as_number(answering.get("duration_s")) or 0.0
     if spent is not None and rows and seconds >= INFERENCE_SECONDS:
         return f"{words}; {formats.significant(spent * 1e6 / rows)} Wh per 1,000 rows"
-    known = as_number(run.emissions.get("wh_per_1000_predictions"))
+    known = run.wh_per_1000_predictions()
     own = f"; the run's own evaluation took {formats.significant(known)}" if known is not None else ""
     return f"{words}; Wh per 1,000 rows: not measured, which takes {INFERENCE_SECONDS:g} s of answering{own}"

@@ -164,7 +164,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _is_complete(runs: Sequence[Run]) -> bool:
-    return all(run.emissions.get("complete") is True for run in runs)
+    return all(run.is_complete for run in runs)
 
 
 def _at_least(runs: Sequence[Run]) -> str:

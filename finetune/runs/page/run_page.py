@@ -58,7 +58,7 @@ def _cards(run: Run) -> list[Section]:
         name = f"{metric} on {run.main_metric.get('split')}"
         cards.append({"name": name, "value": formats.score_value(main.value), "words": words})
     band = facts.energy_band([run])
-    per_1000 = as_number(run.emissions.get("wh_per_1000_predictions"))
+    per_1000 = run.wh_per_1000_predictions()
     cards += [
         {"name": "Energy", "value": facts.energy_words([run]), "words": f"band {band}" if band else ""},
         {"name": "CO₂e as run", "value": facts.grams_words([run], run.emissions_g()), "words": _place(run)},

@@ -91,8 +91,16 @@ def _columns(comparison: Comparison, lines: Sequence[Line]) -> list[_Column]:
         columns.append((heading, True, lambda line: _grams_cell(line, lambda row: row.emissions_g_on_grid)))
     columns += [
         ("time", True, lambda line: _number_cell(line, lambda row: row.run.duration_s(), formats.duration)),
-        ("trained parameters", True, lambda line: _number_cell(line, _trained, lambda number: f"{number:,.0f}")),
-        ("Wh per 1,000", True, lambda line: _number_cell(line, _wh_per_1000, formats.significant)),
+        (
+            "trained parameters",
+            True,
+            lambda line: _number_cell(line, lambda row: row.run.trained_parameters(), "{:,.0f}".format),
+        ),
+        (
+            "Wh per 1,000",
+            True,
+            lambda line: _number_cell(line, lambda row: row.run.wh_per_1000_predictions(), formats.significant),
+        ),
         ("how measured", False, lambda line: _cell("; ".join(dict.fromkeys(_methods(row.run) for row in line.rows)))),
     ]
     telling = [key for key in comparison.keys if len({str(line.differences.get(key)) for line in lines}) > 1]
@@ -137,14 +145,6 @@ def _grams_cell(line: Line, value: Callable[[Row], float | None]) -> Section:
 def _number_cell(line: Line, value: Callable[[Row], float | None], words: Callable[[float], str]) -> Section:
     number = line.mean(value)
     return _cell("–" if number is None else words(number), value=number)
-
-
-def _trained(row: Row) -> float | None:
-    return as_number(row.run.model.get("trainable_parameters"))
-
-
-def _wh_per_1000(row: Row) -> float | None:
-    return as_number(row.run.emissions.get("wh_per_1000_predictions"))
 
 
 def _methods(run: Run) -> str:
