@@ -1,12 +1,13 @@
 """The columns of a comparison's table, for runs and for groups of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from finetune.runs import formats
 from finetune.runs.bias import flag_counts
-from finetune.runs.comparison import Comparison, Group, Row, component_methods
+from finetune.runs.comparison import Comparison, Group, Line, Row, component_methods
 from finetune.runs.record import Run, as_number
 from finetune.runs.seed_report import mean_words
+from finetune.runs.statistics import Mean
 from finetune.runs.tables import Column, shorten
 from finetune.text import plural
 
@@ -32,26 +33,39 @@ def run_front(comparison: Comparison) -> list[Column]:
 
 
 def run_back(comparison: Comparison, separator: str) -> list[Column]:
-    """Return what was found of each run: score, energy, grams, time, and how they are known."""
-    rows = comparison.rows
-    columns = [
-        Column(score_heading(comparison, separator), [_score_cell(row) for row in rows], right=True),
-        Column(f"energy{separator}kWh", [_energy_cell(row) for row in rows], right=True),
-        Column(f"g CO2e{separator}as run", [_bounded(row.run, row.run.emissions_g()) for row in rows], right=True),
-    ]
-    if comparison.grid is not None:
-        cells = [_bounded(row.run, row.emissions_g_on_grid) for row in rows]
-        columns.append(Column(f"g CO2e{separator}@{comparison.grid.code}", cells, right=True))
-    counts = [flag_counts(row.run) for row in rows]
+    """Return what was found of each run: score, bias, energy, grams, time, and how they are known."""
+    columns = _back(comparison, comparison.rows, separator)
+    counts = [flag_counts(row.run) for row in comparison.rows]
     if any(counts):
         cells = [formats.NOT_MEASURED if found is None else f"{found[0]} of {found[1]}" for found in counts]
         columns.insert(1, Column(f"bias{separator}flagged", cells, right=True))
+    return columns
+
+
+def group_back(comparison: Comparison, separator: str) -> list[Column]:
+    """Return what was found of each group: mean score ± its interval; energy, grams and time of a run on average."""
+    return _back(comparison, comparison.groups, separator)
+
+
+def _back(comparison: Comparison, lines: Sequence[Line], separator: str) -> list[Column]:
+    def means(value: Callable[[Row], float | None], words: Callable[[float | None], str]) -> list[str]:
+        return [words(line.mean(value)) for line in lines]
+
+    columns = [
+        Column(score_heading(comparison, separator), [_score_cell(line) for line in lines], right=True),
+        Column(f"energy{separator}kWh", [_energy_cell(line) for line in lines], right=True),
+    ]
+    cells = [_grams_cell(line, lambda row: row.run.emissions_g()) for line in lines]
+    columns.append(Column(f"g CO2e{separator}as run", cells, right=True))
+    if comparison.grid is not None:
+        cells = [_grams_cell(line, lambda row: row.emissions_g_on_grid) for line in lines]
+        columns.append(Column(f"g CO2e{separator}@{comparison.grid.code}", cells, right=True))
     return [
         *columns,
-        Column("time", [formats.duration(row.run.duration_s()) for row in rows], right=True),
-        Column(f"Wh per{separator}1,000", [_measured(_wh_per_1000(row)) for row in rows], right=True),
-        Column(f"trained{separator}params", [formats.count(_trained(row)) for row in rows], right=True),
-        Column("how", [method_badges(row.run) for row in rows]),
+        Column("time", means(lambda row: row.run.duration_s(), formats.duration), right=True),
+        Column(f"Wh per{separator}1,000", means(lambda row: row.run.wh_per_1000_predictions(), _measured), right=True),
+        Column(f"trained{separator}params", means(lambda row: row.run.trained_parameters(), formats.count), right=True),
+        Column("how", [_badges(line) for line in lines]),
     ]
 
 
@@ -79,91 +93,49 @@ def group_front(comparison: Comparison) -> list[Column]:
     return columns
 
 
-def group_back(comparison: Comparison, separator: str) -> list[Column]:
-    """Return what was found of each group: mean score ± its interval; energy, grams and time of a run on average."""
-    groups = comparison.groups
-
-    def means(value: Callable[[Row], float | None], words: Callable[[float | None], str]) -> list[str]:
-        return [words(group.mean(value)) for group in groups]
-
-    columns = [
-        Column(score_heading(comparison, separator), [_group_score(group) for group in groups], right=True),
-        Column(f"energy{separator}kWh", [_group_energy(group) for group in groups], right=True),
-        Column(f"g CO2e{separator}as run", means(lambda row: row.run.emissions_g(), _measured), right=True),
-    ]
-    if comparison.grid is not None:
-        cells = means(lambda row: row.emissions_g_on_grid, _measured)
-        columns.append(Column(f"g CO2e{separator}@{comparison.grid.code}", cells, right=True))
-    return [
-        *columns,
-        Column("time", means(lambda row: row.run.duration_s(), formats.duration), right=True),
-        Column(f"Wh per{separator}1,000", means(_wh_per_1000, _measured), right=True),
-        Column(f"trained{separator}params", means(_trained, formats.count), right=True),
-        Column("how", [_group_badges(group) for group in groups]),
-    ]
-
-
-def _group_badges(group: Group) -> str:
-    return "\n".join(dict.fromkeys(line for row in group.rows for line in method_badges(row.run).split("\n")))
-
-
-def _group_score(group: Group) -> str:
-    if group.score is None:
+def _score_cell(line: Line) -> str:
+    if line.score is None:
         return "none"
-    return mean_words(group.score) + ("\nseed noise unknown" if group.score.low is None else "")
+    if isinstance(line.score, Mean):
+        return mean_words(line.score) + ("\nseed noise unknown" if line.score.low is None else "")
+    return f"{formats.score_value(line.score.value)}\n{formats.score_interval(line.score)}".rstrip()
 
 
-def _group_energy(group: Group) -> str:
-    kwh = group.mean(lambda row: row.run.energy_kwh())
+def _energy_cell(line: Line) -> str:
+    kwh, low, high = (_mean_kwh(line, end) for end in ("", "_low", "_high"))
     if kwh is None:
         return formats.NOT_MEASURED
-    low = group.mean(lambda row: as_number(row.run.emissions.get("energy_kwh_low")))
-    high = group.mean(lambda row: as_number(row.run.emissions.get("energy_kwh_high")))
-    complete = all(row.run.emissions.get("complete") is True for row in group.rows)
-    lines = [formats.significant(kwh) if complete else f"≥ {formats.significant(kwh)}"]
-    if complete and low is not None and high is not None:
-        lines.append(formats.span(low, high, 2))
-    if group.ranked_kwh is not None and not group.not_ranked:
-        lines.append(f"ranked {formats.significant(group.ranked_kwh)}")
-    return "\n".join(lines)
+    words = [_bounded(line, formats.significant(kwh))]
+    if _is_complete(line) and low is not None and high is not None:
+        words.append(formats.span(low, high, 2))
+    if line.ranked_kwh is not None and not line.not_ranked:
+        words.append(f"ranked {formats.significant(line.ranked_kwh)}")
+    return "\n".join(words)
 
 
-def _score_cell(row: Row) -> str:
-    if row.score is None:
-        return "none"
-    return f"{formats.score_value(row.score.value)}\n{formats.score_interval(row.score)}".rstrip()
+def _mean_kwh(line: Line, end: str) -> float | None:
+    return line.mean(lambda row: as_number(row.run.emissions.get(f"energy_kwh{end}")))
 
 
-def _energy_cell(row: Row) -> str:
-    emissions, kwh = row.run.emissions, row.run.energy_kwh()
-    if kwh is None:
-        return formats.NOT_MEASURED
-    low, high = as_number(emissions.get("energy_kwh_low")), as_number(emissions.get("energy_kwh_high"))
-    lines = [formats.significant(kwh)]
-    if emissions.get("complete") is not True:
-        lines[0] = f"≥ {lines[0]}"
-    elif low is not None and high is not None:
-        lines.append(formats.span(low, high, 2))
-    if row.ranked_kwh is not None and not row.not_ranked:
-        lines.append(f"ranked {formats.significant(row.ranked_kwh)}")
-    return "\n".join(lines)
+def _grams_cell(line: Line, value: Callable[[Row], float | None]) -> str:
+    grams = line.mean(value)
+    return "–" if grams is None else _bounded(line, formats.significant(grams))
 
 
-def _bounded(run: Run, grams: float | None) -> str:
-    is_bound = grams is not None and run.emissions.get("complete") is not True
-    return f"≥ {_measured(grams)}" if is_bound else _measured(grams)
+def _bounded(line: Line, words: str) -> str:
+    return words if _is_complete(line) else f"≥ {words}"
 
 
-def _wh_per_1000(row: Row) -> float | None:
-    return as_number(row.run.emissions.get("wh_per_1000_predictions"))
-
-
-def _trained(row: Row) -> float | None:
-    return as_number(row.run.model.get("trainable_parameters"))
+def _is_complete(line: Line) -> bool:
+    return all(row.run.is_complete for row in line.rows)
 
 
 def _measured(value: float | None) -> str:
     return "–" if value is None else formats.significant(value)
+
+
+def _badges(line: Line) -> str:
+    return "\n".join(dict.fromkeys(badge for row in line.rows for badge in method_badges(row.run).split("\n")))
 
 
 def method_badges(run: Run) -> str:

@@ -11,8 +11,8 @@ from scipy import stats
 
 from finetune.errors import FinetuneError
 from finetune.runs.compare import compare_runs
-from finetune.runs.compare_report import comparison_csv, comparison_markdown, comparison_text
-from finetune.runs.comparison import VARIES, comparison_to_json
+from finetune.runs.compare_report import comparison_csv, comparison_markdown, comparison_text, table_columns
+from finetune.runs.comparison import VARIES, Grid, comparison_to_json
 from tests.runs.builders import make_emissions, seeded
 
 GOOD, BAD = (0.90, 0.92, 0.91), (0.70, 0.71, 0.72)
@@ -111,6 +111,17 @@ def test_groups_with_energy_that_is_not_wholly_known_are_not_ranked_by_it(fields
     assert group_of(comparison, "known").on_front
     assert comparison.pairs[0].delta.energy is None
     assert comparison.pairs[0].delta.marginal_g_per_point is None
+
+
+def test_groups_say_of_energy_and_grams_alike_that_they_are_lower_bounds():
+    partly = make_emissions({"gpu": 0.001}, complete=False)
+    runs = [*seeded("bound", GOOD, emissions=partly), *seeded("whole", BAD, 1.0, rate=5e-4)]
+    comparison = compare_runs(runs, grid=Grid("BRA", 50.0, "stated"))
+    columns = {column.heading: column.cells for column in table_columns(comparison, " ")}
+    for heading in ("energy kWh", "g CO2e as run", "g CO2e @BRA"):
+        bound, whole = columns[heading]
+        assert bound.startswith("≥ "), heading
+        assert "≥" not in whole
 
 
 def test_groups_leave_out_what_did_not_finish_and_what_has_no_score():
