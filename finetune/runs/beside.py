@@ -5,7 +5,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.break_even import prompted_lines
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 
 NO_SCI = "not computed: it needs embodied emissions (emissions.embodied_kg)"
 
@@ -36,10 +36,9 @@ def overhead_words(run: Run) -> str:
 
 def answer_words(run: Run) -> str:
     """Return the energy of 1,000 predictions and what it was measured with; empty when it was not."""
-    value, passes = run.wh_per_1000_predictions(), run.emissions.get("inference")
+    value, stated = run.wh_per_1000_predictions(), as_mapping(run.emissions.get("inference"))
     if value is None:
         return ""
-    stated: Mapping[str, Any] = passes if isinstance(passes, Mapping) else {}
     rows, seconds, batch, length = (
         as_number(stated.get(name)) for name in ("rows", "duration_s", "batch_size", "mean_length_tokens")
     )
@@ -87,8 +86,7 @@ def _sci(run: Run) -> str:
 
 
 def _stated(run: Run) -> Mapping[str, Any]:
-    section = run.recipe.get("emissions")
-    return section if isinstance(section, Mapping) else {}
+    return as_mapping(run.recipe.get("emissions"))
 
 
 def _at_least(run: Run) -> str:

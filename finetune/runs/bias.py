@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.tables import Column, markdown_cell, markdown_table, text_table
 
 MOMENTS = ("before", "after")
@@ -31,7 +31,7 @@ def probe_tables(bias: Section | None, whole: bool) -> list[ProbeTable]:
 
 def probe_entries(bias: Section | None) -> list[Section]:
     """Return the probes of a `bias` section, none where nothing was measured."""
-    entries = bias.get("probes") if isinstance(bias, Mapping) else None
+    entries = as_mapping(bias).get("probes")
     return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
@@ -108,15 +108,13 @@ def _reasons(entry: Section) -> list[str]:
 
 
 def _left_out(entry: Section, moment: str) -> list[str]:
-    result = entry.get(moment)
-    left_out = result.get("left_out") if isinstance(result, Mapping) else None
-    counts = [f"{why} {count}" for why, count in left_out.items()] if isinstance(left_out, Mapping) else []
+    left_out = as_mapping(as_mapping(entry.get(moment)).get("left_out"))
+    counts = [f"{why} {count}" for why, count in left_out.items()]
     return [f"left out: {', '.join(counts)}"] if counts else []
 
 
 def _findings(entry: Section, moment: str) -> list[Section]:
-    result = entry.get(moment)
-    found = result.get("findings") if isinstance(result, Mapping) else None
+    found = as_mapping(entry.get(moment)).get("findings")
     return [finding for finding in found if isinstance(finding, Mapping)] if isinstance(found, list) else []
 
 

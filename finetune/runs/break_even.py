@@ -20,7 +20,7 @@ from finetune.runs.energy_ratio import (
     ranked_parts,
     shares_factor,
 )
-from finetune.runs.record import Run, Score, as_number
+from finetune.runs.record import Run, Score, as_mapping, as_number
 
 NAMES = {"zero_shot": "zero-shot", "few_shot": "few-shot"}
 
@@ -190,8 +190,7 @@ def break_even_lines(runs: Sequence[Run]) -> list[str]:
 
 def _may_be_compared(run: Run, other: Run) -> bool:
     split = run.main_metric.get("split")
-    rows = [each.dataset.get("fingerprints") for each in (run, other)]
-    known = [print_of.get(split) if isinstance(print_of, Mapping) else None for print_of in rows]
+    known = [as_mapping(each.dataset.get("fingerprints")).get(str(split)) for each in (run, other)]
     same = all(run.main_metric.get(key) == other.main_metric.get(key) for key in ("name", "split"))
     return same and known[0] is not None and known[0] == known[1]
 
@@ -206,11 +205,10 @@ def _unknown(run: Run) -> str | None:
 
 def _prediction(run: Run, measured: Mapping[str, Any]) -> dict[str, Part]:
     """Return what one prediction took, by component; empty where it was not measured."""
-    passes = measured.get("inference")
-    stated: Mapping[str, Any] = passes if isinstance(passes, Mapping) else {}
-    parts, rows, seconds = (stated.get(name) for name in ("components_wh_per_1000", "rows", "duration_s"))
-    answered, duration_s = as_number(rows), as_number(seconds)
-    if not isinstance(parts, Mapping) or not answered or not duration_s:
+    passes = as_mapping(measured.get("inference"))
+    parts = as_mapping(passes.get("components_wh_per_1000"))
+    answered, duration_s = as_number(passes.get("rows")), as_number(passes.get("duration_s"))
+    if not answered or not duration_s:
         return {}
     found = {name: kwh / 1e6 for name, value in parts.items() if (kwh := as_number(value))}
     return {name: answer_part(run, name, kwh, kwh * answered * 3.6e6 / duration_s) for name, kwh in found.items()}

@@ -8,7 +8,7 @@ from finetune.runs import formats
 from finetune.runs.beside import beside_lines
 from finetune.runs.bias import bias_markdown, flag_counts
 from finetune.runs.card_metadata import card_metadata, hardware_words, hub_id, languages, public_name, scores_by_split
-from finetune.runs.record import Run, as_number, run_from_json, run_to_json
+from finetune.runs.record import Run, as_mapping, as_number, as_sections, run_from_json, run_to_json
 from finetune.runs.report import BASELINE_WORDS, baseline_score, intensity_source, intensity_words
 from finetune.runs.tables import Column, markdown_cell, markdown_table
 from finetune.tasks import all_tasks
@@ -78,10 +78,10 @@ def _data(run: Run) -> str:
 
 
 def _training(run: Run, is_adapter: bool) -> str:
-    recipe, training = _section(run.recipe, "training"), run.training
+    recipe, training = as_mapping(run.recipe.get("training")), run.training
     stated = [f"{key} {_setting(recipe[key])}" for key in _SETTINGS if recipe.get(key) is not None]
-    method = _section(run.recipe, "peft").get("method")
-    frozen, precision = _section(run.recipe, "model").get("freeze"), training.get("mixed_precision")
+    method = as_mapping(run.recipe.get("peft")).get("method")
+    frozen, precision = as_mapping(run.recipe.get("model")).get("freeze"), training.get("mixed_precision")
     steps, epochs, loss = (as_number(training.get(name)) for name in ("steps", "epochs", "train_loss"))
     trained, count = (as_number(run.model.get(name)) for name in ("trainable_parameters", "parameters"))
     done = [
@@ -148,7 +148,7 @@ def _energy(run: Run) -> str:
 
 
 def _phases(emissions: Mapping[str, Any]) -> str:
-    entries = _entries(emissions, "phases")
+    entries = as_sections(emissions.get("phases"))
     columns = [
         Column("phase", list(entries)),
         Column("energy", [formats.energy(as_number(part.get("energy_kwh"))) for part in entries.values()]),
@@ -159,7 +159,7 @@ def _phases(emissions: Mapping[str, Any]) -> str:
 
 
 def _components(emissions: Mapping[str, Any]) -> str:
-    entries = _entries(emissions, "components")
+    entries = as_sections(emissions.get("components"))
     columns = [
         Column("component", list(entries)),
         Column("energy", [_component_energy(part) for part in entries.values()]),
@@ -167,15 +167,6 @@ def _components(emissions: Mapping[str, Any]) -> str:
         Column("how", [str(part.get("detail") or "") for part in entries.values()]),
     ]
     return markdown_table(columns) if entries else ""
-
-
-def _entries(emissions: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]:
-    return {key: part for key, part in _section(emissions, name).items() if isinstance(part, Mapping)}
-
-
-def _section(section: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = section.get(name)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _component_energy(part: Mapping[str, Any]) -> str:
@@ -188,7 +179,7 @@ def _component_energy(part: Mapping[str, Any]) -> str:
 def _limits(run: Run) -> str:
     """Say what the figures above do not show; every sentence holds for this run."""
     longest, split = as_number(run.dataset.get("max_length")), run.main_metric.get("split")
-    intensity = _section(run.emissions, "carbon_intensity")
+    intensity = as_mapping(run.emissions.get("carbon_intensity"))
     limits = [
         "The scores hold for data like the above; other data, and bias against groups of people, were not tested."
         if flag_counts(run) is None
@@ -237,7 +228,7 @@ tokenizer = AutoTokenizer.from_pretrained("{repository}")
 
 
 def _usage(run: Run, repository: str | None) -> str:
-    hub = _section(run.recipe, "hub")
+    hub = as_mapping(run.recipe.get("hub"))
     pushed = repository or (hub.get("hub_model_id") if hub.get("push_to_hub") else None)
     name = pushed if isinstance(pushed, str) and re.fullmatch(r"[\w./-]+", pushed) else "path/to/this/folder"
     options = {"multi_label_classification": ", top_k=None", "regression": ', function_to_apply="none"'}

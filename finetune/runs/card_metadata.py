@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.runs.comparison import component_methods
-from finetune.runs.record import Run, Score, as_number
+from finetune.runs.record import Run, Score, as_mapping, as_number, as_sections
 from finetune.text import plural
 
 _AVERAGED = re.compile(r"(f1|precision|recall)_(macro|micro|weighted)")
@@ -49,8 +49,7 @@ def languages(run: Run) -> list[str]:
 
 
 def _hub_settings(run: Run) -> Mapping[str, Any]:
-    hub = run.recipe.get("hub")
-    return hub if isinstance(hub, Mapping) else {}
+    return as_mapping(run.recipe.get("hub"))
 
 
 def _hub_metric(name: str) -> str:
@@ -80,9 +79,8 @@ def _co2(run: Run) -> dict[str, Any] | None:
     grams = run.emissions_g()
     if grams is None:
         return None
-    tool = run.emissions.get("tool")
-    named = tool if isinstance(tool, Mapping) else {}
-    source = f"{named.get('name') or 'codecarbon'} {named.get('version') or ''}".strip()
+    tool = as_mapping(run.emissions.get("tool"))
+    source = f"{tool.get('name') or 'codecarbon'} {tool.get('version') or ''}".strip()
     how = ", ".join(f"{name} {method}" for name, method in component_methods(run).items())
     if not run.is_complete:
         how += "; a lower bound"
@@ -105,8 +103,7 @@ def _card_grams(grams: float) -> float | str:
 
 
 def _place(run: Run) -> str:
-    intensity = run.emissions.get("carbon_intensity")
-    stated = intensity if isinstance(intensity, Mapping) else {}
+    stated = as_mapping(run.emissions.get("carbon_intensity"))
     place, known_from = stated.get("location"), stated.get("known_from")
     if not place:
         return "unknown (world average)" if known_from == "assumed" else "unknown"
@@ -154,6 +151,5 @@ def scores_by_split(run: Run) -> dict[str, dict[str, Score]]:
     """Return the scores that have a value, by split and metric."""
     return {
         split: {name: score for name, value in scores.items() if (score := Score.from_json(value)) is not None}
-        for split, scores in run.metrics.items()
-        if isinstance(scores, Mapping)
+        for split, scores in as_sections(run.metrics).items()
     }

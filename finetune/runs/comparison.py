@@ -10,7 +10,7 @@ from finetune.runs.bias import flag_counts
 from finetune.runs.break_even import break_evens
 from finetune.runs.energy_ratio import EnergyRatio, Part
 from finetune.runs.predictions import RowScores
-from finetune.runs.record import Run, Score, as_number
+from finetune.runs.record import Run, Score, as_number, as_sections
 from finetune.runs.statistics import Mean
 from finetune.runs.target import Reached, Target
 
@@ -317,10 +317,7 @@ def _reached_to_json(reached: Reached) -> dict[str, Any]:
 
 def component_methods(run: Run) -> dict[str, str]:
     """Return how each component's energy is known, leaving out hardware that the machine does not have."""
-    components = run.emissions.get("components")
-    if not isinstance(components, Mapping):
-        return {}
-    methods = {name: part.get("method") for name, part in components.items() if isinstance(part, Mapping)}
+    methods = {name: part.get("method") for name, part in as_sections(run.emissions.get("components")).items()}
     return {name: str(method or "not measured") for name, method in methods.items() if method != "absent"}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.runs.comparison import Delta, Grid, Row
 from finetune.runs.energy_ratio import Part, group_energy_ratio
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.score_pairs import Judged, group_difference, with_holm
 
 Members = Mapping[str, Sequence[Row]]
@@ -52,8 +52,7 @@ def shown_together(deltas: Sequence[Delta]) -> list[Delta]:
 
 def intensity(run: Run) -> tuple[Any, ...]:
     """Return what turned the energy of a run into grams: g/kWh, its scope, PUE."""
-    section = run.emissions.get("carbon_intensity")
-    stated = section if isinstance(section, Mapping) else {}
+    stated = as_mapping(run.emissions.get("carbon_intensity"))
     return (as_number(stated.get("g_per_kwh")), stated.get("scope"), as_number(run.emissions.get("pue")) or 1.0)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.runs.record import Run
+from finetune.runs.record import Run, as_mapping
 from finetune.text import plural
 
 # What a run is called and where it goes changes neither its score nor its energy.
@@ -24,9 +24,7 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def settings(run: Run) -> dict[str, Any]:
     """Return the settings of a run by their dotted keys, and what it was trained on under `training set`."""
-    rows, prints = run.dataset.get("rows"), run.dataset.get("fingerprints")
-    count = rows.get("train") if isinstance(rows, Mapping) else None
-    found = prints.get("train") if isinstance(prints, Mapping) else None
+    count, found = (as_mapping(run.dataset.get(name)).get("train") for name in ("rows", "fingerprints"))
     return flatten(run.recipe) | ({TRAINING_SET: f"{plural(count or 0, 'row')} ({str(found)[:8]})"} if found else {})
 
 

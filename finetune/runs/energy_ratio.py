@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from finetune.emissions.ledger import RANKED_PHASES
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number, as_sections
 from finetune.runs.statistics import stdev, t_quantile
 
 ASSUMED_SPREAD = 1.05
@@ -75,18 +75,15 @@ def ranked_parts(run: Run) -> dict[str, Part]:
 
 def phase_parts(run: Run, phase: str) -> dict[str, Part]:
     """Return the energy of one phase by component; empty when it is not known."""
-    phases, components = run.emissions.get("phases"), run.emissions.get("components")
-    if not isinstance(phases, Mapping) or not isinstance(components, Mapping):
-        return {}
-    read = {name: _phase_kwh(phases.get(phase), name) for name, part in components.items() if isinstance(part, Mapping)}
+    phases, components = as_mapping(run.emissions.get("phases")), as_sections(run.emissions.get("components"))
+    read = {name: _phase_kwh(phases.get(phase), name) for name in components}
     return {name: _part(run, name, components[name], kwh) for name, kwh in read.items() if kwh > 0}
 
 
 def answer_part(run: Run, name: str, kwh: float, watts: float) -> Part:
     """Return the energy of a prediction on one component, which drew so much power while predictions were made."""
-    components = run.emissions.get("components")
-    component = components.get(name) if isinstance(components, Mapping) else None
-    if not isinstance(component, Mapping):
+    component = as_sections(run.emissions.get("components")).get(name)
+    if component is None:
         return Part(kwh, 0.0, math.inf)
     part = _part(run, name, component, kwh)
     if component.get("method") != "modelled" or name != "cpu":
@@ -251,16 +248,13 @@ def _source(run: Run, name: str, component: Mapping[str, Any]) -> tuple[Any, ...
     if name != "cpu" or method != "modelled":
         return source
     workload = [run.hardware.get(key) for key in ("threads", "num_processes")]
-    settings = run.recipe.get("emissions")
-    return (*source, *workload, settings.get("measure_power_secs") if isinstance(settings, Mapping) else None)
+    return (*source, *workload, as_mapping(run.recipe.get("emissions")).get("measure_power_secs"))
 
 
 def _read_kwh(run: Run) -> dict[str, float]:
     """Return what the components drew in the ranked phases, repeated work included; empty when it is not known."""
-    phases, components = run.emissions.get("phases"), run.emissions.get("components")
-    if not isinstance(phases, Mapping) or not isinstance(components, Mapping):
-        return {}
-    read = {name: _ranked_kwh(phases, name) for name, entry in components.items() if isinstance(entry, Mapping)}
+    phases = as_mapping(run.emissions.get("phases"))
+    read = {name: _ranked_kwh(phases, name) for name in as_sections(run.emissions.get("components"))}
     return {name: kwh for name, kwh in read.items() if kwh > 0}
 
 
@@ -275,6 +269,5 @@ def _ranked_kwh(phases: Mapping[str, Any], component: str) -> float:
 
 
 def _phase_kwh(phase: Any, component: str) -> float:
-    components = phase.get("components") if isinstance(phase, Mapping) else None
-    value = components.get(component) if isinstance(components, Mapping) else None
+    value = as_mapping(as_mapping(phase).get("components")).get(component)
     return as_number(value.get("energy_kwh") if isinstance(value, Mapping) else value) or 0.0

@@ -46,11 +46,9 @@ class Score:
     @classmethod
     def from_json(cls, value: Any) -> "Score | None":
         """Read {value, low, high, n}; None when there is no value."""
-        number = as_number(value.get("value")) if isinstance(value, Mapping) else None
-        if number is None:
-            return None
-        n = as_number(value.get("n"))
-        return cls(number, as_number(value.get("low")), as_number(value.get("high")), None if n is None else int(n))
+        stated = as_mapping(value)
+        number, low, high, n = (as_number(stated.get(name)) for name in ("value", "low", "high", "n"))
+        return None if number is None else cls(number, low, high, None if n is None else int(n))
 
     def to_json(self) -> Section:
         """Return {value, low, high, n} as it stands in run.json."""
@@ -97,8 +95,7 @@ class Run:
 
     def score(self, metric: str, split: str) -> Score | None:
         """Return one metric of one split (validation, test)."""
-        of_split = self.metrics.get(split)
-        return Score.from_json(of_split.get(metric)) if isinstance(of_split, Mapping) else None
+        return Score.from_json(as_mapping(self.metrics.get(split)).get(metric))
 
     def energy_kwh(self) -> float | None:
         """Return the IT energy of the whole run, None when nothing was measured."""
@@ -128,8 +125,7 @@ class Run:
     @property
     def has_trained(self) -> bool:
         """Tell whether the run came as far as its training."""
-        phases = self.emissions.get("phases")
-        return isinstance(phases, Mapping) and "train" in phases
+        return "train" in as_mapping(self.emissions.get("phases"))
 
     @property
     def is_finished(self) -> bool:
@@ -146,6 +142,16 @@ def as_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
         return None
     return float(value)
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object, an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_sections(value: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the objects in a JSON object by their names, none for anything else."""
+    return {name: entry for name, entry in as_mapping(value).items() if isinstance(entry, Mapping)}
 
 
 def run_to_json(run: Run) -> Section:

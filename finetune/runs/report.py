@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.comparison import component_methods
-from finetune.runs.record import Run, Score, as_number
+from finetune.runs.record import Run, Score, as_mapping, as_number
 from finetune.runs.tables import Column, column_width, one_line, plain, shorten, text_table
 from finetune.text import plural
 
@@ -138,8 +138,7 @@ def scope_words(scope: str | None) -> str | None:
 
 def baseline_score(run: Run, baseline: str, metric: str) -> Score | None:
     """Return what a baseline scored on the metric, None when it was not part of the run."""
-    scores = run.baselines.get(baseline)
-    return Score.from_json(scores.get(metric)) if isinstance(scores, Mapping) else None
+    return Score.from_json(as_mapping(run.baselines.get(baseline)).get(metric))
 
 
 def _rows(score: Score) -> str:
@@ -184,8 +183,7 @@ def _listed_grams(run: Run) -> str:
 
 
 def _model_words(run: Run) -> str:
-    recipe_model = run.recipe.get("model")
-    stated = run.model or (recipe_model if isinstance(recipe_model, Mapping) else {})
+    stated = run.model or as_mapping(run.recipe.get("model"))
     name = str(stated.get("name_or_path") or "–").removeprefix("package:").rstrip("/").rpartition("/")
     # `package:…/model` says nothing by its last part.
     short = name[2] if name[2] not in ("model", "checkpoint") else name[0].rpartition("/")[2]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from finetune.runs.comparison import RunSet
-from finetune.runs.record import Run
+from finetune.runs.record import Run, as_mapping
 from finetune.runs.scoring import Scored
 
 
@@ -35,8 +35,7 @@ def run_sets(runs: Sequence[Run], scored: Mapping[str, Scored | None]) -> dict[s
 
 def split_fingerprint(run: Run, split: str) -> str | None:
     """Return the fingerprint of one split, None in a record that does not have it."""
-    each = run.dataset.get("fingerprints")
-    found = each.get(split) if isinstance(each, Mapping) else None
+    found = as_mapping(run.dataset.get("fingerprints")).get(split)
     return str(found) if found else None
 
 

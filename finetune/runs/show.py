@@ -7,7 +7,7 @@ from finetune.runs import formats
 from finetune.runs.beside import beside_lines
 from finetune.runs.bias import bias_text
 from finetune.runs.differences import flatten
-from finetune.runs.record import Run, Score, as_number
+from finetune.runs.record import Run, Score, as_mapping, as_number, as_sections
 from finetune.runs.report import BASELINE_WORDS, closing_panel, intensity_source, intensity_words
 from finetune.runs.tables import Column, one_line, plain, shorten, text_table
 from finetune.text import join_some, plural
@@ -68,18 +68,15 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _data(dataset: Mapping[str, Any]) -> str:
-    rows, dropped = dataset.get("rows"), dataset.get("dropped_rows")
+    rows, dropped = as_mapping(dataset.get("rows")), as_mapping(dataset.get("dropped_rows"))
     parts = [str(dataset.get("path") or "")]
-    if isinstance(rows, Mapping):
-        parts += [f"{count:,} {split}" for split, count in rows.items() if isinstance(count, int)]
-    if isinstance(dropped, Mapping):
-        parts += [f"{plural(count, 'row')} dropped ({reason})" for reason, count in dropped.items() if count]
+    parts += [f"{count:,} {split}" for split, count in rows.items() if isinstance(count, int)]
+    parts += [f"{plural(count, 'row')} dropped ({reason})" for reason, count in dropped.items() if count]
     return ", ".join(part for part in parts if part)
 
 
 def _lengths(dataset: Mapping[str, Any]) -> str:
-    lengths = dataset.get("length_tokens")
-    stated = lengths if isinstance(lengths, Mapping) else {}
+    stated = as_mapping(dataset.get("length_tokens"))
     median, most, longest = (as_number(stated.get(name)) for name in ("p50", "p95", "max"))
     limit, truncated, divided = (
         as_number(dataset.get(name)) for name in ("max_length", "truncated_fraction", "divided_fraction")
@@ -135,10 +132,9 @@ def _score_cell(value: Any) -> str:
 
 
 def _phases(run: Run) -> str:
-    phases = run.emissions.get("phases")
-    if not isinstance(phases, Mapping) or not phases:
+    entries = as_sections(run.emissions.get("phases"))
+    if not entries:
         return ""
-    entries = {name: entry for name, entry in phases.items() if isinstance(entry, Mapping)}
     kwh = [as_number(entry.get("energy_kwh")) for entry in entries.values()]
     unit, factor = formats.energy_unit(kwh)
     return text_table(
@@ -156,10 +152,9 @@ def _phases(run: Run) -> str:
 
 
 def _components(run: Run, width: int) -> str:
-    components = run.emissions.get("components")
-    if not isinstance(components, Mapping) or not components:
+    entries = as_sections(run.emissions.get("components"))
+    if not entries:
         return ""
-    entries = {name: entry for name, entry in components.items() if isinstance(entry, Mapping)}
     unit, factor = formats.energy_unit(as_number(entry.get("energy_kwh")) for entry in entries.values())
     columns = [
         Column("component", list(entries)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.runs import formats
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.tasks import greater_is_better
 from finetune.text import did_you_mean, join_words, plural
 
@@ -136,6 +136,5 @@ def _scores(run: Run, metric: str) -> Sequence[float | None]:
             f"{metric}: the evaluations of {run.run_id} do not have it" + (f"; did you mean {near}?" if near else ""),
             f"They have {join_words(known, 'and')}." if known else "They hold no score.",
         )
-    named = [entry["metrics"] if isinstance(entry.get("metrics"), Mapping) else {} for entry in run.timeline]
-    values = [metrics.get(metric) for metrics in named]
+    values = [as_mapping(entry.get("metrics")).get(metric) for entry in run.timeline]
     return [as_number(value.get("value") if isinstance(value, Mapping) else value) for value in values]

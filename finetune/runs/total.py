@@ -1,14 +1,14 @@
 """What several runs used together: failed and interrupted ones count, and no second of any hardware counts twice."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from finetune.emissions.components import overlap
 from finetune.runs import formats
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.text import plural
 
 
@@ -77,8 +77,8 @@ def _by_machine(runs: Iterable[Run]) -> dict[tuple[str, str], list[_Stretch]]:
 def _stretches(run: Run) -> Iterable[tuple[str, _Stretch]]:
     lives = run.emissions.get("lives")
     for life in lives if isinstance(lives, list) and run.energy_kwh() is not None else ():
-        hardware = life.get("hardware_kwh") if isinstance(life, Mapping) else None
-        if not isinstance(hardware, Mapping) or not isinstance(life.get("boot_id"), str):
+        hardware = as_mapping(as_mapping(life).get("hardware_kwh"))
+        if not hardware or not isinstance(life.get("boot_id"), str):
             continue
         start, duration_s = _seconds(life.get("metered_from")), as_number(life.get("duration_s"))
         if start is None or not duration_s:

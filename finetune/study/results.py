@@ -13,7 +13,7 @@ from finetune.runs.compare import reasons_not_ranked
 from finetune.runs.comparison import ScoreDifference
 from finetune.runs.energy_ratio import EnergyRatio, group_energy_ratio, ranked_kwh, ranked_parts
 from finetune.runs.predictions import read_row_scores
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.score_pairs import Judged, group_difference, with_holm
 from finetune.runs.scoring import scored_run
 from finetune.runs.sets import run_sets
@@ -136,8 +136,7 @@ def make_results(study: Study, state: State, failed: Mapping[str, str]) -> Resul
 
 
 def _rows(run: Run) -> int:
-    rows = run.dataset.get("rows")
-    return int(as_number(rows.get("train") if isinstance(rows, Mapping) else None) or 0)
+    return int(as_number(as_mapping(run.dataset.get("rows")).get("train")) or 0)
 
 
 def _cell(strategy: str, rows: int, runs: Mapping[int, Run]) -> Cell:

@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy
 
 from finetune.runs.energy_ratio import EnergyRatio
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.study.curves import Interval, bootstrap, interval
 from finetune.study.results import Cell, Results
 
@@ -86,8 +86,6 @@ def _weights_bytes(run: Run) -> float | None:
 
 
 def _predictions_per_second(run: Run) -> float | None:
-    inference = run.emissions.get("inference")
-    if not isinstance(inference, dict):
-        return None
+    inference = as_mapping(run.emissions.get("inference"))
     rows, seconds = as_number(inference.get("rows")), as_number(inference.get("duration_s"))
     return rows / seconds if rows and seconds else None

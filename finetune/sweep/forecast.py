@@ -10,7 +10,7 @@ from finetune.emissions.budget import ENDING_MARGIN
 from finetune.errors import FinetuneError
 from finetune.estimate.estimate import Request as EstimateRequest
 from finetune.estimate.estimate import estimate
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.sweep.account import Amount, Entry
 from finetune.sweep.definition import Sweep
 from finetune.sweep.space import overrides
@@ -44,7 +44,7 @@ def saved_by_pruning_kwh(run: Run) -> float | None:
     """Return what a pruned run would still have used by its last forecast, None where it has made none."""
     forecasts, spent = run.emissions.get("forecasts"), run.energy_kwh()
     last = forecasts[-1] if isinstance(forecasts, list) and forecasts else None
-    whole = as_number(last.get("energy_kwh")) if isinstance(last, Mapping) else None
+    whole = as_number(as_mapping(last).get("energy_kwh"))
     return None if whole is None or spent is None else max(0.0, whole - spent)
 
 

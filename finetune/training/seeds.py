@@ -16,7 +16,7 @@ from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.recipe.load import LoadedRecipe
 from finetune.recipe.schema import Recipe
-from finetune.runs.record import Run, is_alive, list_runs, new_run_id
+from finetune.runs.record import Run, as_mapping, is_alive, list_runs, new_run_id
 from finetune.runs.seed_report import print_seeds
 from finetune.text import join_words, plural
 from finetune.training.launch import launch_until_told
@@ -131,8 +131,7 @@ def _changes(run: Run, recipe: Recipe) -> list[str]:
 
 
 def _seed_of(run: Run) -> int | None:
-    training = run.recipe.get("training")
-    seed = training.get("seed") if isinstance(training, Mapping) else None
+    seed = as_mapping(run.recipe.get("training")).get("seed")
     return seed if isinstance(seed, int) else None
 
 

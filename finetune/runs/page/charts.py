@@ -7,7 +7,7 @@ from typing import Any
 from finetune.runs import formats
 from finetune.runs.axes import Axis, energy_axis, score_axis
 from finetune.runs.differences import flatten
-from finetune.runs.record import Run, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.scatter import DOMINATED, FRONT, NOT_RANKED, Mark, Scatter, axis_words, front_line, mark_words
 from finetune.runs.tables import shorten, text_width
 from finetune.text import plural
@@ -111,8 +111,7 @@ def learning_curve(run: Run, label: str, metric: str, colour: int, legend: str |
     """
     points = []
     for entry in run.timeline:
-        metrics = entry.get("metrics")
-        scores = flatten(metrics) if isinstance(metrics, Mapping) else {}
+        scores = flatten(as_mapping(entry.get("metrics")))
         kwh = as_number(entry.get("energy_kwh"))
         score = as_number(scores.get(metric, scores.get(f"{metric}.value")))
         if kwh is not None and score is not None and kwh > 0:

@@ -1,13 +1,13 @@
 """What the page of a comparison and the page of a run both say about a run: phases, components, settings, notes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.differences import flatten
 from finetune.runs.page.charts import stacked_bar
-from finetune.runs.record import Run, Score, as_number
+from finetune.runs.record import Run, Score, as_number, as_sections
 from finetune.runs.statistics import Mean
 
 Section = dict[str, Any]
@@ -61,7 +61,7 @@ def grams_words(runs: Sequence[Run], grams: float | None) -> str:
 
 def phase_rows(run: Run) -> list[Section]:
     """Return the run's phases in the order of PHASES: energy, grams, time, share of the energy."""
-    entries, total = _entries(run, "phases"), run.energy_kwh()
+    entries, total = as_sections(run.emissions.get("phases")), run.energy_kwh()
     ordered = [name for name in PHASES if name in entries] + [name for name in entries if name not in PHASES]
     return [
         {
@@ -78,7 +78,8 @@ def phase_rows(run: Run) -> list[Section]:
 
 def component_rows(run: Run) -> list[Section]:
     """Return the run's components: energy, band, method and how it is known; absent hardware is left out."""
-    entries = {name: entry for name, entry in _entries(run, "components").items() if entry.get("method") != "absent"}
+    components = as_sections(run.emissions.get("components"))
+    entries = {name: entry for name, entry in components.items() if entry.get("method") != "absent"}
     unit, factor = formats.energy_unit(as_number(entry.get("energy_kwh")) for entry in entries.values())
     rows = []
     for name, entry in entries.items():
@@ -136,13 +137,6 @@ def setting_words(value: Any) -> str:
 def recipe_rows(run: Run) -> list[tuple[str, str]]:
     """Return every setting of the run's recipe that is not null."""
     return [(key, setting_words(value)) for key, value in flatten(run.recipe).items() if value not in (None, {}, [])]
-
-
-def _entries(run: Run, section: str) -> dict[str, Mapping[str, Any]]:
-    entries = run.emissions.get(section)
-    if not isinstance(entries, Mapping):
-        return {}
-    return {str(name): entry for name, entry in entries.items() if isinstance(entry, Mapping)}
 
 
 def _share(kwh: float | None, total: float | None) -> str:
