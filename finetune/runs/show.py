@@ -108,25 +108,27 @@ def _training(training: Mapping[str, Any]) -> str:
 
 
 def _scores(run: Run) -> str:
-    splits = {
-        **{name: scores for name, scores in run.metrics.items() if isinstance(scores, Mapping)},
-        **{
-            BASELINE_WORDS.get(name, name): scores
-            for name, scores in run.baselines.items()
-            if isinstance(scores, Mapping)
-        },
-    }
-    metrics = list(dict.fromkeys(metric for scores in splits.values() for metric in scores))
-    if not metrics:
+    splits, rows = run_scores(run)
+    if not rows:
         return ""
-    columns = [Column("score", metrics)]
-    columns += [
-        Column(heading, [_score_cell(scores.get(metric)) for metric in metrics]) for heading, scores in splits.items()
-    ]
-    return text_table(columns)
+    columns = zip(*(cells for _, cells in rows), strict=True)
+    return text_table(
+        [
+            Column("score", [metric for metric, _ in rows]),
+            *(Column(split, list(cells)) for split, cells in zip(splits, columns, strict=True)),
+        ]
+    )
 
 
-def _score_cell(value: Any) -> str:
+def run_scores(run: Run) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return the splits and baselines that have scores, and for each metric what it is in each of them, in words."""
+    named = {**run.metrics, **{BASELINE_WORDS.get(name, name): scores for name, scores in run.baselines.items()}}
+    splits = as_sections(named)
+    metrics = dict.fromkeys(metric for scores in splits.values() for metric in scores)
+    return list(splits), [(metric, [_score(scores.get(metric)) for scores in splits.values()]) for metric in metrics]
+
+
+def _score(value: Any) -> str:
     score = Score.from_json(value)
     return "–" if score is None else formats.score(score)
 
@@ -217,33 +219,38 @@ def run_notes(run: Run) -> list[str]:
 
 
 def _timeline(run: Run) -> str:
-    entries = [
-        (entry, flatten(metrics) if isinstance(metrics := entry.get("metrics"), Mapping) else {})
-        for entry in run.timeline
-    ]
+    entries = run.timeline
     if not entries:
         return "The run has no timeline: it was not evaluated while it trained."
-    metrics = list(dict.fromkeys(name for _, scores in entries for name in scores if not _is_detail(name)))
-    kwh = [as_number(entry.get("energy_kwh")) for entry, _ in entries]
+    kwh = [as_number(entry.get("energy_kwh")) for entry in entries]
     unit, factor = formats.energy_unit(kwh)
     columns = [
-        Column("step", [_count(entry.get("step")) for entry, _ in entries], right=True),
-        Column("epoch", [_count(entry.get("epoch")) for entry, _ in entries], right=True),
-        Column("time", [formats.duration(as_number(entry.get("elapsed_s"))) for entry, _ in entries], right=True),
+        Column("step", [_count(entry.get("step")) for entry in entries], right=True),
+        Column("epoch", [_count(entry.get("epoch")) for entry in entries], right=True),
+        Column("time", [formats.duration(as_number(entry.get("elapsed_s"))) for entry in entries], right=True),
         Column(f"energy {unit}", [_cell(value, factor) for value in kwh], right=True),
-        Column("g CO2e", [_cell(as_number(entry.get("emissions_g"))) for entry, _ in entries], right=True),
+        Column("g CO2e", [_cell(as_number(entry.get("emissions_g"))) for entry in entries], right=True),
     ]
-    for name in metrics:
-        numbers = [as_number(scores.get(name)) for _, scores in entries]
-        cells = ["–" if number is None else formats.score_value(number) for number in numbers]
-        columns.append(Column(name.removesuffix(".value"), cells, right=True))
+    columns += [Column(metric, cells, right=True) for metric, cells in timeline_scores(run).items()]
     return "Cumulative, at each evaluation:\n" + text_table(columns)
+
+
+def timeline_scores(run: Run) -> dict[str, list[str]]:
+    """Return each metric of the run's evaluations, in words: what it was at each of them."""
+    flat = [flatten(as_mapping(entry.get("metrics"))) for entry in run.timeline]
+    names = dict.fromkeys(name.removesuffix(".value") for scores in flat for name in scores)
+    return {
+        name: [_number(scores.get(name, scores.get(f"{name}.value"))) for scores in flat]
+        for name in names
+        if name.rpartition(".")[2] not in ("low", "high", "n")
+    }
+
+
+def _number(value: Any) -> str:
+    number = as_number(value)
+    return "–" if number is None else formats.score_value(number)
 
 
 def _count(value: Any) -> str:
     number = as_number(value)
     return "–" if number is None else f"{number:.6g}" if number % 1 else f"{number:.0f}"
-
-
-def _is_detail(name: str) -> bool:
-    return name.rpartition(".")[2] in ("low", "high", "n")

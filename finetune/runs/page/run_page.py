@@ -10,9 +10,9 @@ from finetune.runs.differences import flatten
 from finetune.runs.page import facts
 from finetune.runs.page.charts import curves_plot, learning_curve
 from finetune.runs.page.confusion import confusion
-from finetune.runs.record import Run, Score, as_number
+from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.report import BASELINE_WORDS, baseline_score
-from finetune.runs.show import idle_words, run_facts, run_notes
+from finetune.runs.show import idle_words, run_facts, run_notes, run_scores, timeline_scores
 
 Section = dict[str, Any]
 
@@ -20,13 +20,14 @@ Section = dict[str, Any]
 def run_content(run: Run) -> Section:
     """Return what the template of a run shows; predictions are read from its folder."""
     by_class, trouble = confusion(run)
+    splits, scores = run_scores(run)
     return {
         "title": run.name,
         "status": run.status + (f": {run.status_reason}" if run.status_reason else ""),
         "is_finished": run.is_finished,
         "cards": _cards(run),
         "facts": list(run_facts(run).items()),
-        "scores": _scores(run),
+        "scores": {"splits": splits, "rows": scores} if scores else None,
         "bias": bias_content(run),
         "curves": _curves(run),
         "course": _course(run),
@@ -69,27 +70,10 @@ def _cards(run: Run) -> list[Section]:
 
 
 def _place(run: Run) -> str:
-    intensity = run.emissions.get("carbon_intensity")
-    stated = intensity if isinstance(intensity, Mapping) else {}
+    stated = as_mapping(run.emissions.get("carbon_intensity"))
     value = as_number(stated.get("g_per_kwh"))
     words = f"{formats.significant(value)} g/kWh" if value is not None else "grid not known"
     return f"{words}, {stated['location']}" if stated.get("location") else words
-
-
-def _scores(run: Run) -> Section | None:
-    """Return the scores of every split and baseline as a table."""
-    named = {**run.metrics, **{BASELINE_WORDS.get(name, name): scores for name, scores in run.baselines.items()}}
-    splits = {name: scores for name, scores in named.items() if isinstance(scores, Mapping)}
-    metrics = list(dict.fromkeys(metric for scores in splits.values() for metric in scores))
-    if not metrics:
-        return None
-    rows = [(metric, [_score_words(scores.get(metric)) for scores in splits.values()]) for metric in metrics]
-    return {"splits": list(splits), "rows": rows}
-
-
-def _score_words(value: Any) -> str:
-    score = Score.from_json(value)
-    return "–" if score is None else formats.score(score)
 
 
 def _curves(run: Run) -> Section | None:
@@ -100,12 +84,7 @@ def _curves(run: Run) -> Section | None:
 
 def _course(run: Run) -> Section | None:
     """Return the evaluations as a table: what was spent until each, and its scores."""
-    entries = [
-        (entry, flatten(metrics) if isinstance(metrics := entry.get("metrics"), Mapping) else {})
-        for entry in run.timeline
-    ]
-    metrics = list(dict.fromkeys(name for _, scores in entries for name in scores))
-    metrics = [name for name in metrics if name.rpartition(".")[2] not in ("low", "high", "n")]
+    scores = timeline_scores(run)
     rows = [
         [
             facts.setting_words(entry.get("step")),
@@ -113,15 +92,11 @@ def _course(run: Run) -> Section | None:
             formats.duration(as_number(entry.get("elapsed_s"))),
             formats.energy(as_number(entry.get("energy_kwh"))),
             formats.grams(as_number(entry.get("emissions_g"))),
-            *(
-                "–" if (score := as_number(scores.get(name))) is None else formats.score_value(score)
-                for name in metrics
-            ),
+            *(cells[place] for cells in scores.values()),
         ]
-        for entry, scores in entries
+        for place, entry in enumerate(run.timeline)
     ]
-    heading = ["step", "epoch", "time", "energy", "CO₂e", *(name.removesuffix(".value") for name in metrics)]
-    return {"heading": heading, "rows": rows} if rows else None
+    return {"heading": ["step", "epoch", "time", "energy", "CO₂e", *scores], "rows": rows} if rows else None
 
 
 def _beside(run: Run) -> list[tuple[str, str]]:
