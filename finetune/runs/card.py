@@ -79,7 +79,7 @@ def _data(run: Run) -> str:
 
 def _training(run: Run, is_adapter: bool) -> str:
     recipe, training = as_mapping(run.recipe.get("training")), run.training
-    stated = [f"{key} {_setting(recipe[key])}" for key in _SETTINGS if recipe.get(key) is not None]
+    stated = [f"{key} {formats.setting(recipe[key])}" for key in _SETTINGS if recipe.get(key) is not None]
     method = as_mapping(run.recipe.get("peft")).get("method")
     frozen, precision = as_mapping(run.recipe.get("model")).get("freeze"), training.get("mixed_precision")
     steps, epochs, loss = (as_number(training.get(name)) for name in ("steps", "epochs", "train_loss"))
@@ -103,10 +103,6 @@ def _training(run: Run, is_adapter: bool) -> str:
     ]
     found = [line for line in lines if line]
     return "\n\n".join(["## Training", *found]) if found else ""
-
-
-def _setting(value: Any) -> str:
-    return f"{value:g}" if as_number(value) is not None else str(value)
 
 
 def _scores(run: Run) -> str:

@@ -235,23 +235,13 @@ def _method_legend(comparison: Comparison) -> list[str]:
 
 
 def _difference_column(settings: Sequence[Mapping[str, Any]], key: str, keys: Sequence[str], width: int) -> Column:
-    return Column(short_key(key, keys), [shorten(_setting(of_line.get(key)), width) for of_line in settings])
-
-
-def _setting(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ", ".join(_setting(item) for item in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return Column(short_key(key, keys), [shorten(formats.setting(of_line.get(key)), width) for of_line in settings])
 
 
 def _hidden_lines(settings: Sequence[Mapping[str, Any]], keys: Sequence[str], width: int) -> list[str]:
     lines = ["Also different (--csv and --md have them all):"]
     for key in keys:
-        values = dict.fromkeys(_setting(of_line.get(key)) for of_line in settings)
+        values = dict.fromkeys(formats.setting(of_line.get(key)) for of_line in settings)
         lines.append(shorten(f"  {key}: {' · '.join(values)}", width))
     return lines
 
@@ -322,7 +312,7 @@ def _flat_record(record: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         **numbers,
         **nested,
         **{name: "; ".join(words) or None for name, words in listed.items() if name in record},
-        **{key: _setting(value) if isinstance(value := differences.get(key), list) else value for key in keys},
+        **{key: formats.setting(value) if isinstance(value := differences.get(key), list) else value for key in keys},
     }
 
 

@@ -1,7 +1,8 @@
-"""Numbers as people read them: three significant digits, a unit, and never 0 for what was not measured."""
+"""Numbers and settings as people read them: three significant digits, a unit, and never 0 for what was not measured."""
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from finetune.runs.record import Score
 from finetune.runs.statistics import Mean
@@ -97,6 +98,17 @@ def count(number: float | None) -> str:
         if number >= size:
             return f"{significant(number / size)} {unit}"
     return f"{number:.0f}"
+
+
+def setting(value: Any) -> str:
+    """Return a setting of a recipe as people write it; – for none."""
+    if value is None or value == {}:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(map(setting, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def file_size(size: int) -> str:

@@ -235,6 +235,11 @@ def _timeline(run: Run) -> str:
     return "Cumulative, at each evaluation:\n" + text_table(columns)
 
 
+def _count(value: Any) -> str:
+    number = as_number(value)
+    return "–" if number is None else f"{number:.6g}" if number % 1 else f"{number:.0f}"
+
+
 def timeline_scores(run: Run) -> dict[str, list[str]]:
     """Return each metric of the run's evaluations, in words: what it was at each of them."""
     flat = [flatten(as_mapping(entry.get("metrics"))) for entry in run.timeline]
@@ -249,8 +254,3 @@ def timeline_scores(run: Run) -> dict[str, list[str]]:
 def _number(value: Any) -> str:
     number = as_number(value)
     return "–" if number is None else formats.score_value(number)
-
-
-def _count(value: Any) -> str:
-    number = as_number(value)
-    return "–" if number is None else f"{number:.6g}" if number % 1 else f"{number:.0f}"

@@ -29,6 +29,13 @@ def test_card_grams_are_read_right_by_the_filter_of_the_hub(grams):
     assert "e-" not in str(card_data["co2_eq_emissions"]["emissions"])
 
 
+def test_card_settings_are_told_to_the_last_digit():
+    settings = {"learning_rate": 2e-5, "max_steps": 1_500_000, "seed": 20260901}
+    card = model_card(make_run(recipe={"task": "text-classification", "training": settings}))
+    for words in ("max_steps 1500000", "learning_rate 2e-05", "seed 20260901"):
+        assert words in card.replace("\\_", "_")
+
+
 def test_card_metadata_has_what_the_hub_reads():
     metadata = head(model_card(read_run(SST2)))
     assert metadata["base_model"] == "distilbert/distilbert-base-uncased"

@@ -51,3 +51,14 @@ def test_formats_score_with_its_interval():
 )
 def test_formats_file_size(size, words):
     assert formats.file_size(size) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "–"), ({}, "–"), (True, "true"), ("none", "none"), (2e-5, "2e-05"), (3.0, "3"), (20240101, "20240101"),
+        ([1, None, "a"], "[1, –, a]"),
+    ],
+)  # fmt: skip
+def test_formats_a_setting_as_it_is_written(value, words):
+    assert formats.setting(value) == words

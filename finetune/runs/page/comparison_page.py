@@ -196,7 +196,7 @@ def _detail(row: Row, view: _View) -> Section:
         "label": view.labels[run.run_id],
         "kind": view.kinds[run.run_id],
         "facts": [(name, str(value)) for name, value in standing.items() if value],
-        "settings": [(key, facts.setting_words(row.differences.get(key))) for key in view.comparison.keys],
+        "settings": [(key, formats.setting(row.differences.get(key))) for key in view.comparison.keys],
         "phases": facts.phase_rows(run),
         "components": facts.component_rows(run),
     }

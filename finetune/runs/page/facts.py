@@ -123,20 +123,9 @@ def energy_bars(lines: Sequence[tuple[str, Sequence[Run]]]) -> list[Section]:
     return found
 
 
-def setting_words(value: Any) -> str:
-    """Return a setting of a recipe as people write it; – for none."""
-    if value is None or value == {}:
-        return "–"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ", ".join(map(setting_words, value)) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def recipe_rows(run: Run) -> list[tuple[str, str]]:
     """Return every setting of the run's recipe that is not null."""
-    return [(key, setting_words(value)) for key, value in flatten(run.recipe).items() if value not in (None, {}, [])]
+    return [(key, formats.setting(value)) for key, value in flatten(run.recipe).items() if value not in (None, {}, [])]
 
 
 def _share(kwh: float | None, total: float | None) -> str:

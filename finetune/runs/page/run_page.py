@@ -39,7 +39,7 @@ def run_content(run: Run) -> Section:
         "confusion": by_class,
         "settings": facts.recipe_rows(run),
         "surroundings": [
-            (key, facts.setting_words(value)) for key, value in flatten({**run.hardware, **run.versions}).items()
+            (key, formats.setting(value)) for key, value in flatten({**run.hardware, **run.versions}).items()
         ],
         "notes": [*run_notes(run), *([trouble] if trouble else [])],
         "rules": facts.RULES,
@@ -87,8 +87,8 @@ def _course(run: Run) -> Section | None:
     scores = timeline_scores(run)
     rows = [
         [
-            facts.setting_words(entry.get("step")),
-            facts.setting_words(entry.get("epoch")),
+            formats.setting(entry.get("step")),
+            formats.setting(entry.get("epoch")),
             formats.duration(as_number(entry.get("elapsed_s"))),
             formats.energy(as_number(entry.get("energy_kwh"))),
             formats.grams(as_number(entry.get("emissions_g"))),
@@ -110,7 +110,7 @@ def _forecasts(run: Run) -> list[Section]:
     stated = run.emissions.get("forecasts")
     return [
         {
-            "when": f"step {facts.setting_words(entry.get('at_step'))}",
+            "when": f"step {formats.setting(entry.get('at_step'))}",
             "share": _percent(entry.get("share")),
             "energy": formats.energy(as_number(entry.get("energy_kwh"))),
             "range": _range(entry),

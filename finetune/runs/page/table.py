@@ -108,9 +108,7 @@ def _columns(comparison: Comparison, lines: Sequence[Line]) -> list[_Column]:
 
 
 def _setting_column(key: str) -> Callable[[Line], Section]:
-    return lambda line: _cell(
-        facts.setting_words(line.differences.get(key)), value=as_number(line.differences.get(key))
-    )
+    return lambda line: _cell(formats.setting(line.differences.get(key)), value=as_number(line.differences.get(key)))
 
 
 def _cell(text: str, more: str = "", value: float | None = None) -> Section:
