@@ -22,7 +22,7 @@ from finetune.runs.energy_ratio import (
 )
 from finetune.runs.record import Run, Score, as_mapping, as_number
 
-NAMES = {"zero_shot": "zero-shot", "few_shot": "few-shot"}
+ASKED_NAMES = {"zero_shot": "zero-shot", "few_shot": "few-shot"}
 
 _MOST = 10
 
@@ -138,7 +138,7 @@ def _corners(sides: Sequence[Parts]) -> Iterator[list[dict[str, float]]]:
 
 def is_asked(run: Run) -> bool:
     """Tell whether a run only asked a checkpoint in words and trained nothing."""
-    return run.prompted.get("scored") in NAMES
+    return run.prompted.get("scored") in ASKED_NAMES
 
 
 def run_costs(run: Run, with_loading: bool) -> Costs:
@@ -158,7 +158,7 @@ def own_costs(run: Run, baseline: str) -> Costs | None:
     if not isinstance(facts, Mapping) or not isinstance(scores, Mapping):
         return None
     score = Score.from_json(scores.get(str(run.main_metric.get("name"))))
-    return Costs(f"its own {NAMES[baseline]}", {}, _prediction(run, facts), score, _unknown(run))
+    return Costs(f"its own {ASKED_NAMES[baseline]}", {}, _prediction(run, facts), score, _unknown(run))
 
 
 def break_evens(runs: Sequence[Run]) -> list[BreakEven]:
@@ -168,7 +168,7 @@ def break_evens(runs: Sequence[Run]) -> list[BreakEven]:
     found = [
         break_even(run_costs(run, with_loading=False), own)
         for run in trained
-        for baseline in NAMES
+        for baseline in ASKED_NAMES
         if (own := own_costs(run, baseline)) is not None
     ]
     return found + [
@@ -223,7 +223,7 @@ def _added(ours: Parts, more: Parts) -> dict[str, Part]:
 def prompted_lines(run: Run) -> dict[str, str]:
     """Return what a run's record says of asking in words, by name: prompt, cost of an answer, when training pays."""
     found: dict[str, str] = {}
-    for baseline, name in NAMES.items():
+    for baseline, name in ASKED_NAMES.items():
         facts = run.prompted.get(baseline)
         if not isinstance(facts, Mapping):
             continue

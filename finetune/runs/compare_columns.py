@@ -6,7 +6,6 @@ from finetune.runs import formats
 from finetune.runs.bias import flag_counts
 from finetune.runs.comparison import Comparison, Group, Line, Row, component_methods
 from finetune.runs.record import Run, as_number
-from finetune.runs.seed_report import mean_words
 from finetune.runs.statistics import Mean
 from finetune.runs.tables import Column, shorten
 from finetune.text import plural
@@ -97,7 +96,7 @@ def _score_cell(line: Line) -> str:
     if line.score is None:
         return "none"
     if isinstance(line.score, Mean):
-        return mean_words(line.score) + ("\nseed noise unknown" if line.score.low is None else "")
+        return formats.mean_score(line.score) + ("\nseed noise unknown" if line.score.low is None else "")
     return f"{formats.score_value(line.score.value)}\n{formats.score_interval(line.score)}".rstrip()
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 from finetune.runs.bias import flag_counts
@@ -11,7 +10,7 @@ from finetune.runs.break_even import break_evens
 from finetune.runs.energy_ratio import EnergyRatio, Part
 from finetune.runs.predictions import RowScores
 from finetune.runs.record import Run, Score, as_number, as_sections
-from finetune.runs.statistics import Mean
+from finetune.runs.statistics import Mean, mean_of_all
 from finetune.runs.target import Reached, Target
 
 
@@ -172,9 +171,7 @@ class Group:
 
     def mean(self, value: Callable[[Row], float | None]) -> float | None:
         """Return the mean of something over the runs, None unless every run has it."""
-        found = [value(row) for row in self.rows]
-        known = [number for number in found if number is not None]
-        return fmean(known) if known and len(known) == len(found) else None
+        return mean_of_all([value(row) for row in self.rows])
 
 
 VARIES = "varies"

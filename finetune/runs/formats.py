@@ -76,6 +76,12 @@ def score(score: Score | None) -> str:
     return score_value(score.value) + (f" [{interval}]" if interval else "")
 
 
+def mean_score(mean: Mean) -> str:
+    """Return a mean over seeds with half its interval: 0.912 ± 0.008."""
+    value = score_value(mean.value)
+    return value if mean.high is None else f"{value} ± {score_value(mean.high - mean.value)}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a wall time: 41 s, 3 min 20 s, 2 h 05 min."""
     if seconds is None:

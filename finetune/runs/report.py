@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.runs import formats
+from finetune.runs.break_even import ASKED_NAMES
 from finetune.runs.comparison import component_methods
 from finetune.runs.record import Run, Score, as_mapping, as_number
 from finetune.runs.tables import Column, column_width, one_line, plain, shorten, text_table
@@ -19,12 +20,7 @@ _KNOWN_FROM = {
     "environment": "from the environment",
 }
 SHARED_MARK = " *"
-BASELINE_WORDS = {
-    "majority": "majority class",
-    "untrained": "untrained model",
-    "zero_shot": "zero-shot",
-    "few_shot": "few-shot",
-}
+BASELINE_WORDS = {"majority": "majority class", "untrained": "untrained model", **ASKED_NAMES}
 
 
 def closing_panel(run: Run) -> str:

@@ -68,15 +68,8 @@ def _score_words(runs: Sequence[Run]) -> str:
     if mean is None:
         return "none: no run was evaluated to its end"
     main = next(run.main_metric for run in runs if run.is_finished)
-    words = f"{main.get('name')} on {main.get('split')}: {mean_words(mean)}"
+    words = f"{main.get('name')} on {main.get('split')}: {formats.mean_score(mean)}"
     return words + (" (one seed: seed noise unknown)" if mean.low is None else f" (mean of {mean.n} seeds, 95 %)")
-
-
-def mean_words(mean: Mean) -> str:
-    """Return a mean with its interval: 0.912 ± 0.008."""
-    if mean.high is None:
-        return formats.score_value(mean.value)
-    return f"{formats.score_value(mean.value)} ± {formats.score_value(mean.high - mean.value)}"
 
 
 def _folder(run: Run) -> str:

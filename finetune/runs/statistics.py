@@ -28,6 +28,12 @@ def mean_over_seeds(values: Sequence[float]) -> Mean:
     return Mean(value, value - half, value + half, n)
 
 
+def mean_of_all(values: Sequence[float | None]) -> float | None:
+    """Return the mean of measurements, None unless there are some and none of them is missing."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
 def stdev(values: Sequence[float]) -> float:
     """Return the standard deviation of a sample; statistics.stdev takes a hundred times as long over a few floats."""
     mean = math.fsum(values) / len(values)

@@ -14,7 +14,7 @@ from finetune.runs.page.charts import COLOURS, NARROW, Frame, drawing
 from finetune.study.curves import by_amount
 from finetune.study.findings import Findings
 from finetune.study.reach import ENERGY, ROWS
-from finetune.study.report import heading, mean_words, pretraining_words
+from finetune.study.report import heading, pretraining_words
 from finetune.study.results import Cell, Results
 from finetune.text import plural
 
@@ -136,7 +136,7 @@ def _point(cell: Cell, amount: float, x: Axis, y: Axis) -> Section:
         "y": y.at(score.value),
         "low_y": None if score.low is None else y.at(score.low),
         "high_y": None if score.high is None else y.at(score.high),
-        "tip": f"{cell.strategy} on {cell.rows:,} rows: {mean_words(score)}{spent}",
+        "tip": f"{cell.strategy} on {cell.rows:,} rows: {formats.mean_score(score)}{spent}",
     }
 
 

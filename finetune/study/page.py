@@ -15,7 +15,6 @@ from finetune.study.findings import Findings
 from finetune.study.report import (
     cell_columns,
     energy_lines,
-    mean_words,
     pretraining_words,
     reach_columns,
     reach_lines,
@@ -107,7 +106,11 @@ def _cards(found: Findings) -> list[Section]:
         best = max(results.cells, key=lambda cell: results.sign * cell.score.value)
         words = f"{best.strategy} on {best.rows:,} rows"
         cards.append(
-            {"name": f"Best {results.metric} on {results.split}", "value": mean_words(best.score), "words": words}
+            {
+                "name": f"Best {results.metric} on {results.split}",
+                "value": formats.mean_score(best.score),
+                "words": words,
+            }
         )
     cards += [
         {"name": f"Retained by {size.cell.strategy}", "value": retained_words(size), "words": f"of {results.metric}"}

@@ -12,7 +12,6 @@ from finetune.runs import formats
 from finetune.runs.comparison import ScoreDifference
 from finetune.runs.energy_ratio import EnergyRatio
 from finetune.runs.report import in_default_folder
-from finetune.runs.statistics import Mean
 from finetune.runs.tables import Column, markdown_table, plain, text_table
 from finetune.runs.total import total_energy
 from finetune.study.findings import Findings
@@ -86,7 +85,7 @@ def cell_columns(results: Results) -> list[Column]:
     columns = [
         Column("strategy", [cell.strategy for cell in cells]),
         Column("rows", [f"{cell.rows:,}" for cell in cells], right=True),
-        Column(results.metric, [mean_words(cell.score) for cell in cells], right=True),
+        Column(results.metric, [formats.mean_score(cell.score) for cell in cells], right=True),
         Column("against " + results.study.reference, [difference_words(cell.difference) for cell in cells], right=True),
         Column(unit, [amount_words(cell.kwh, factor) for cell in cells], right=True),
         Column("× energy", [energy_words(cell.energy) for cell in cells], right=True),
@@ -146,7 +145,7 @@ def size_columns(results: Results, found: Sequence[Size]) -> list[Column]:
         Column("Wh per 1,000", [_number(size.wh_per_1000_predictions) for size in found], right=True),
         Column(f"{unit} to make", [amount_words(size.cell.kwh, factor) for size in found], right=True),
         Column("× energy", [energy_words(size.train_energy) for size in found], right=True),
-        Column(results.metric, [mean_words(size.cell.score) for size in found], right=True),
+        Column(results.metric, [formats.mean_score(size.cell.score) for size in found], right=True),
         Column("retained", [retained_words(size) for size in found], right=True),
     ]
 
@@ -168,12 +167,6 @@ def search_columns(results: Results) -> list[Column]:
         Column("chosen", ["–" if each.chosen is None else f"{each.chosen:g}" for each in results.searches], right=True),
         Column("energy", [formats.energy(each.kwh) for each in results.searches], right=True),
     ]
-
-
-def mean_words(mean: Mean) -> str:
-    """Return a mean over seeds with half its t interval."""
-    value = formats.score_value(mean.value)
-    return value if mean.high is None else f"{value} ± {formats.score_value(mean.high - mean.value)}"
 
 
 def difference_words(difference: ScoreDifference | None) -> str:

@@ -17,7 +17,7 @@ from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.score_pairs import Judged, group_difference, with_holm
 from finetune.runs.scoring import scored_run
 from finetune.runs.sets import run_sets
-from finetune.runs.statistics import Mean, mean_over_seeds
+from finetune.runs.statistics import Mean, mean_of_all, mean_over_seeds
 from finetune.study.curves import CellValues
 from finetune.study.definition import Study
 from finetune.study.plan import State
@@ -148,11 +148,10 @@ def _cell(strategy: str, rows: int, runs: Mapping[int, Run]) -> Cell:
     kwh = [
         ranked_kwh(run) if not reasons_not_ranked(run, ranked_kwh(run) is not None) else None for run in runs.values()
     ]
-    known = [value for value in kwh if value is not None]
     epochs = [value for run in runs.values() if (value := as_number(run.training.get("epochs"))) is not None]
     return Cell(
         strategy, rows, runs, judged, mean_over_seeds([one.score.value for one in judged.values()]),
-        fmean(known) if known and len(known) == len(kwh) else None, fmean(epochs) if epochs else None,
+        mean_of_all(kwh), fmean(epochs) if epochs else None,
         sum((run.status_reason or "").startswith(PLATEAU) for run in runs.values()),
     )  # fmt: skip
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy
 
 from finetune.runs.energy_ratio import EnergyRatio
 from finetune.runs.record import Run, as_mapping, as_number
+from finetune.runs.statistics import mean_of_all
 from finetune.study.curves import Interval, bootstrap, interval
 from finetune.study.results import Cell, Results
 
@@ -72,9 +72,7 @@ def _size(cell: Cell) -> Size:
 
 
 def _mean(cell: Cell, value: Callable[[Run], float | None]) -> float | None:
-    found: Sequence[float | None] = [value(run) for run in cell.runs.values()]
-    known = [each for each in found if each is not None]
-    return fmean(known) if known and len(known) == len(found) else None
+    return mean_of_all([value(run) for run in cell.runs.values()])
 
 
 def _weights_bytes(run: Run) -> float | None:

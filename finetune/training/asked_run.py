@@ -20,6 +20,7 @@ from finetune.hub import go_offline_if_unreachable
 from finetune.models.build import open_checkpoint
 from finetune.recipe.load import load_recipe
 from finetune.recipe.paths import hub_references
+from finetune.runs.break_even import ASKED_NAMES
 from finetune.runs.record import Run, run_to_json
 from finetune.runs.report import closing_panel
 from finetune.tasks import all_tasks, greater_is_better
@@ -34,8 +35,6 @@ from finetune.training.sections import checkpoint_section, data_section
 from finetune.training.session import Session, open_session
 from finetune.training.words import recipe_name
 from finetune.zero_shot.prompted import why_no_examples
-
-_NAMES = {"zero_shot": "zero-shot", "few_shot": "few-shot"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def ask_checkpoint(request: AskRequest, shots: int = 0) -> Run:
     method = "few_shot" if shots else "zero_shot"
     training = loaded.recipe.training.model_copy(update={"seeds": None})  # one run, with training.seed
     recipe = loaded.recipe.model_copy(update={"training": training})
-    name = f"{recipe_name(loaded)}-{_NAMES[method]}"
+    name = f"{recipe_name(loaded)}-{ASKED_NAMES[method]}"
     return _ask(RunOptions(recipe, name, country=request.country, region=request.region), method, shots)
 
 

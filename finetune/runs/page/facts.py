@@ -1,14 +1,13 @@
 """What the page of a comparison and the page of a run both say about a run: phases, components, settings, notes."""
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.differences import flatten
 from finetune.runs.page.charts import stacked_bar
 from finetune.runs.record import Run, Score, as_number, as_sections
-from finetune.runs.statistics import Mean
+from finetune.runs.statistics import Mean, mean_of_all
 
 Section = dict[str, Any]
 
@@ -30,7 +29,7 @@ RULES = (
 
 def mean_kwh(runs: Sequence[Run], end: str = "") -> float | None:
     """Return the energy of a whole run on average, or an end (_low, _high) of its band; None unless all have it."""
-    return _mean([as_number(run.emissions.get(f"energy_kwh{end}")) for run in runs])
+    return mean_of_all([as_number(run.emissions.get(f"energy_kwh{end}")) for run in runs])
 
 
 def energy_words(runs: Sequence[Run]) -> str:
@@ -138,12 +137,7 @@ def _mean_parts(of_runs: Sequence[Sequence[Section]]) -> dict[str, float | None]
     """Return what each phase, or component, took on average; where a run has none of it, it took nothing there."""
     names = dict.fromkeys(row["name"] for rows in of_runs for row in rows)
     each = [{row["name"]: row["kwh"] for row in rows} for rows in of_runs]
-    return {name: _mean([energies.get(name, 0.0) for energies in each]) for name in names}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known and len(known) == len(values) else None
+    return {name: mean_of_all([energies.get(name, 0.0) for energies in each]) for name in names}
 
 
 def _is_complete(runs: Sequence[Run]) -> bool:

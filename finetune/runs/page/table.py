@@ -10,7 +10,6 @@ from finetune.runs.differences import short_key
 from finetune.runs.page import facts
 from finetune.runs.record import Run, as_number
 from finetune.runs.scatter import NOT_RANKED
-from finetune.runs.seed_report import mean_words
 from finetune.runs.statistics import Mean
 
 Section = dict[str, Any]
@@ -120,7 +119,7 @@ def _score_cell(line: Line) -> Section:
         return _cell("none")
     if isinstance(line.score, Mean):
         unknown = "seed noise unknown" if line.score.low is None else ""
-        return _cell(mean_words(line.score), unknown, line.score.value)
+        return _cell(formats.mean_score(line.score), unknown, line.score.value)
     return _cell(formats.score_value(line.score.value), formats.score_interval(line.score), line.score.value)
 
 
