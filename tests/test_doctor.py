@@ -22,7 +22,8 @@ from finetune.doctor.software import (
 )
 from finetune.emissions.gpus import Gpu
 from finetune.emissions.neighbours import Neighbours
-from finetune.runs.record import Run, claim_run, write_run
+from finetune.runs.liveness import claim_run
+from finetune.runs.record import Run, write_run
 
 TORCH = {
     "version": "2.8.0", "cuda": None, "device": "cpu", "names": ["a processor"], "native_bf16": False,

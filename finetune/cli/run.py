@@ -112,10 +112,10 @@ def run(
     code = run_each_seed(request, as_json)
     if code is not None:
         raise typer.Exit(code)
-    if (num_processes or 1) > 1 and not (dry_run or ranks.are_launched()):
+    if request.processes and not (dry_run or ranks.are_launched()):
         from finetune.training.launch import launch
 
-        raise typer.Exit(launch(request.words, request.options() | {"json": as_json}, num_processes or 1))
+        raise typer.Exit(launch(request.words, request.options() | {"json": as_json}, request.processes))
     quiet_libraries()  # torch reads one of its settings when it is imported
     from finetune.training.start import start
 

@@ -72,10 +72,7 @@ def study(
 
     check_target("--html", html, PAGE_ENDINGS)
     check_target("--plot", plot, PLOT_ENDINGS)
-    of_runs = Request(
-        (), country=country, region=region, output_dir=output_dir,
-        num_processes=num_processes if (num_processes or 1) > 1 else None,
-    )  # fmt: skip
+    of_runs = Request((), country=country, region=region, output_dir=output_dir, num_processes=num_processes)
     request = start.StudyRequest(path, tuple(settings or ()), of_runs, allow_shared)
     if dry_run:
         typer.echo(start.plan(request))

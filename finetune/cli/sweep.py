@@ -51,10 +51,7 @@ def sweep(
     from finetune.sweep.start import SweepRequest, start
     from finetune.training.words import Request
 
-    of_runs = Request(
-        (), country=country, region=region, output_dir=output_dir,
-        num_processes=num_processes if (num_processes or 1) > 1 else None,
-    )  # fmt: skip
+    of_runs = Request((), country=country, region=region, output_dir=output_dir, num_processes=num_processes)
     code = start(SweepRequest(find_sweep(sweep), of_runs, allow_shared), as_json)
     if code:
         raise typer.Exit(code)

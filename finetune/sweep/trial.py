@@ -15,11 +15,12 @@ from finetune.runs.record import Run, as_number
 from finetune.sweep.account import Amount, Entry
 from finetune.sweep.asking import Question, as_option
 from finetune.sweep.definition import Sweep
-from finetune.sweep.members import member_command, newest_member
+from finetune.sweep.members import newest_member
 from finetune.sweep.space import overrides
 from finetune.text import join_words
+from finetune.training.interrupts import interruption
 from finetune.training.stopping import PRUNED
-from finetune.training.words import Request
+from finetune.training.words import Request, member_command
 
 TRIAL_TAG = "trial"
 _CUT_SHORT = ("energy budget", "carbon budget")
@@ -64,12 +65,13 @@ def run_trial(sweep: Sweep, entry: Entry, conditions: Conditions, question: Ques
         limit = _limit(sweep, entry, run, before)
         words, options = _command(sweep, entry, seed, run, replace(conditions.request, budget=limit))
         options = {**options, "trial": as_option(question)}
-        code, signum = launch(words, options, conditions.request.num_processes, False)
+        code, signum = launch(words, options, conditions.request.processes, False)
         codes.append(code)
-        if signum is not None or code in (129, 130, 143):
+        ended_by_signal = interruption(code, signum)
+        if ended_by_signal is not None:
             found = runs_of(sweep, entry)
             if unfinished_seeds(sweep, found):
-                return Outcome("interrupted", code=code or 128 + (signum or 0), runs=found)
+                return Outcome("interrupted", code=ended_by_signal, runs=found)
         if code:
             break
     return outcome(sweep, runs_of(sweep, entry), conditions.allow_shared, next((code for code in codes if code), 0))

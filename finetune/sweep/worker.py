@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.runs import formats
-from finetune.runs.liveness import is_alive, is_holder_alive, sign_of_life
+from finetune.runs.liveness import is_holder_alive, sign_of_life
 from finetune.sweep.account import WITHDRAWN, Amount, Entry, fair_share, is_superfluous, trials, verdict
 from finetune.sweep.asking import Question
 from finetune.sweep.definition import Sweep
@@ -82,7 +82,7 @@ def take_up_the_dead(worker: Worker) -> None:
         if entry.state != "running" or _is_held(entry):
             continue
         runs = runs_of(worker.sweep, entry)
-        if any(run.directory is not None and is_alive(run.directory) for run in runs.values()):
+        if any(run.is_alive for run in runs.values()):
             continue  # it is saving its state still
         if _release(worker, entry):
             say(f"trial {entry.label}: its worker is gone; it goes on")

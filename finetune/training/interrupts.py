@@ -23,6 +23,12 @@ def ending_signals() -> list[int]:
     return [signal.SIGINT, signal.SIGTERM, hangup]
 
 
+def interruption(code: int, signum: int | None) -> int | None:
+    """Return the exit code of a run that a signal ended, None for any other; `signum` is what reached its launcher."""
+    by_signal = signum is not None or code in (129, 130, 143)  # 128 + SIGHUP, SIGINT, SIGTERM
+    return code or 128 + (signum or 0) if by_signal else None
+
+
 class Interrupted(BaseException):
     """Leave the run because of a signal; a BaseException, so that no library's `except Exception` eats it."""
 

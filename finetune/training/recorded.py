@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune.recipe.load import recipe_settings
 from finetune.recipe.schema import Recipe
-from finetune.runs.record import scrub
+from finetune.runs.files import scrub
 
 UNFINISHED = ("interrupted", "failed", "running")
 

@@ -12,7 +12,8 @@ from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.recipe.load import load_recipe
 from finetune.recipe.schema import Recipe
-from finetune.runs.record import Run, find_run, is_alive, list_runs, read_run, write_atomically
+from finetune.runs.files import write_atomically
+from finetune.runs.record import Run, find_run, list_runs, read_run, require_ended
 from finetune.training.checkpoints import load_checkpoint
 from finetune.training.machines import Machines
 from finetune.training.options import Resumption
@@ -43,8 +44,7 @@ def find_resumable(recipe: Recipe | None, output_dir: Path, reference: str | Non
             )
     else:
         run, directory = _newest_unfinished(recipe, output_dir)
-    if is_alive(directory):
-        raise FinetuneError(f"{run.run_id} is still running", "Wait for it, or stop its process first.")
+    require_ended(run)
     recipe = recipe or load_recipe(directory / "recipe.yaml").recipe
     now = recipe_as_recorded(recipe, directory)
     changed = changed_keys(run.recipe, now)

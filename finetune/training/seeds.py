@@ -16,12 +16,13 @@ from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.recipe.load import LoadedRecipe
 from finetune.recipe.schema import Recipe
-from finetune.runs.record import Run, as_mapping, is_alive, list_runs, new_run_id
+from finetune.runs.record import Run, as_mapping, list_runs, new_run_id, require_ended
 from finetune.runs.seed_report import print_seeds
 from finetune.text import join_words, plural
+from finetune.training.interrupts import interruption
 from finetune.training.launch import launch_until_told
 from finetune.training.recorded import changed_keys, recipe_as_recorded
-from finetune.training.words import Request, read_words, recipe_name
+from finetune.training.words import Request, member_command, read_words, recipe_name
 
 _OF_ONE_RUN = ("training.seed", "training.seeds")
 
@@ -60,13 +61,13 @@ def _train(asked: Seeds, request: Request, shows_result: bool) -> int:
     for number, seed in enumerate(waiting):
         say(f"seed {seed} ({asked.seeds.index(seed) + 1} of {len(asked.seeds)})")
         words, options = _command(asked, seed, request)
-        count = request.num_processes if (request.num_processes or 1) > 1 else None
-        code, signum = launch_until_told(words, options, count, shows_result)
+        code, signum = launch_until_told(words, options, request.processes, shows_result)
         codes.append(code)
         left = waiting[number + 1 :]
-        if signum is not None or code in (129, 130, 143):
+        ended_by_signal = interruption(code, signum)
+        if ended_by_signal is not None:
             say(_go_on(request, [seed, *left] if code else left))
-            return code or 128 + (signum or 0)
+            return ended_by_signal
         if code and left and not ((run := _runs_of(asked).get(seed)) and run.has_trained):
             say(f"seed {seed} failed before its training began, and the others would as well: "
                 f"{plural(len(left), 'seed')} left out")  # fmt: skip
@@ -79,11 +80,9 @@ def _train(asked: Seeds, request: Request, shows_result: bool) -> int:
 
 def _command(asked: Seeds, seed: int, request: Request) -> tuple[list[str], dict[str, object]]:
     """Return the words and options of the command that trains one seed."""
-    run = asked.begun.get(seed)
-    names = [word for word in request.words if "=" not in word][:1]
+    recipe = next(word for word in request.words if "=" not in word)
     settings = [word for word in request.words if "=" in word and word.partition("=")[0] not in _OF_ONE_RUN]
-    words = [*names, *([str(run.directory)] if run else []), *settings, "training.seeds=null", f"training.seed={seed}"]
-    return words, request.options() | {"resume": run is not None, "group": None if run else asked.group}
+    return member_command(recipe, settings, seed, asked.group, asked.begun.get(seed), request)
 
 
 def _new_group(loaded: LoadedRecipe, request: Request) -> Seeds:
@@ -113,8 +112,8 @@ def _unfinished_group(recipe: Recipe, reference: str | None) -> Seeds:
         )
     newest = max(chosen, key=lambda group: max(run.created_at or "" for run in groups[group].values()))
     for run in groups[newest].values():
-        if run.directory is not None and not run.is_finished and is_alive(run.directory):
-            raise FinetuneError(f"{run.run_id} is still running", "Wait for it, or stop its process first.")
+        if not run.is_finished:
+            require_ended(run)
     return Seeds(newest, seeds, output_dir, groups[newest])
 
 
@@ -149,6 +148,6 @@ def _go_on(request: Request, seeds: Sequence[int]) -> str:
     command = " ".join(["finetune run", *request.words[:1], "--resume", *request.words[1:]])
     if request.output_dir is not None:
         command += f" --output-dir {request.output_dir}"
-    if (request.num_processes or 1) > 1:
-        command += f" --num-processes {request.num_processes}"
+    if request.processes:
+        command += f" --num-processes {request.processes}"
     return f"not finished: seed {join_words([str(seed) for seed in seeds], 'and')}. Continue with: {command}"

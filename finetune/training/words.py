@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
 from finetune.recipe.load import LoadedRecipe, load_recipe
 from finetune.recipe.shipped import shipped_recipes
+from finetune.runs.record import Run
 from finetune.training.options import Trial
 
 
@@ -30,6 +31,11 @@ class Request:
     group: str | None = None
     trial: Trial | None = None
 
+    @property
+    def processes(self) -> int | None:
+        """Return how many processes are to work together, None for one alone."""
+        return self.num_processes if self.num_processes != 1 else None
+
     def options(self) -> dict[str, object]:
         """Return the options that a process which works on this request is started with, by their names."""
         energy_kwh, emissions_g = self.budget.energy_kwh, self.budget.emissions_g
@@ -44,6 +50,15 @@ class Request:
             "max-emissions": None if emissions_g is None else f"{emissions_g!r}g",
             "group": self.group,
         }
+
+
+def member_command(
+    recipe: str, settings: Sequence[str], seed: int, group: str, run: Run | None, request: Request
+) -> tuple[list[str], dict[str, object]]:
+    """Return the words and options of the command that starts a run of a group, or continues `run`."""
+    resumed = [str(run.directory)] if run is not None else []
+    words = [recipe, *resumed, *settings, "training.seeds=null", f"training.seed={seed}"]
+    return words, replace(request, resume=run is not None, group=None if run is not None else group).options()
 
 
 def read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:
