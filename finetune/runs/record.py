@@ -16,15 +16,9 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.runs.files import scrub, write_atomically
-from finetune.runs.liveness import claim_run, heartbeat, is_alive, release
+from finetune.runs.liveness import is_alive
 from finetune.runs.tables import one_line
 from finetune.text import did_you_mean
-
-__all__ = [
-    "RECORD_NAME", "SCHEMA_VERSION", "Run", "Score", "claim_run", "find_run", "heartbeat", "is_alive", "list_runs",
-    "new_run_directory", "new_run_id", "read_run", "release", "run_from_json", "run_to_json", "scrub", "utc_now",
-    "write_atomically", "write_run",
-]  # fmt: skip
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "run.json"

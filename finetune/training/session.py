@@ -23,16 +23,9 @@ from finetune.emissions.opening import Segment, next_segment, open_meter
 from finetune.errors import FinetuneError
 from finetune.recipe.load import dump_recipe
 from finetune.runs.card import model_card
-from finetune.runs.record import (
-    Run,
-    claim_run,
-    heartbeat,
-    new_run_directory,
-    release,
-    utc_now,
-    write_atomically,
-    write_run,
-)
+from finetune.runs.files import write_atomically
+from finetune.runs.liveness import claim_run, heartbeat, release
+from finetune.runs.record import Run, new_run_directory, utc_now, write_run
 from finetune.training.endings import agreed_ending
 from finetune.training.hardware import open_device, wait_for_device
 from finetune.training.interrupts import Interrupted, Interrupts

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import FinetuneError
+from finetune.runs.liveness import claim_run
 from finetune.runs.record import (
     Run,
     Score,
-    claim_run,
     find_run,
     list_runs,
     new_run_directory,
