@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from finetune.errors import FinetuneError
-from finetune.text import plural
+from finetune.text import first_line, plural
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ def joined(asked: int | None = None) -> Iterator[None]:
         distributed.init_process_group(backend, store=store, rank=rank(), world_size=size(), timeout=patience)
     except (ValueError, RuntimeError) as error:
         raise FinetuneError(
-            f"{size()} processes were started (WORLD_SIZE), but they did not meet: {str(error).splitlines()[0]}",
+            f"{size()} processes were started (WORLD_SIZE), but they did not meet: {first_line(error)}",
             "Start them with finetune run --num-processes, torchrun or accelerate launch, which say where to meet.",
         ) from error
     _joined = _Joined(store)

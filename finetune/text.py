@@ -11,6 +11,18 @@ def did_you_mean(found: str, allowed: Iterable[str]) -> str | None:
     return lowered[near[0]] if near else None
 
 
+def nearest_or_all(found: str, allowed: Iterable[str], words: str = "there are") -> str:
+    """Return "did you mean b?", or all that is allowed where no word is near: "there are a, b and c"."""
+    known = list(dict.fromkeys(allowed))
+    near = did_you_mean(found, known)
+    return f"did you mean {near}?" if near else f"{words} {join_words(known, 'and')}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def join_words(words: Iterable[str], last: str = "or") -> str:
     """Join words as a sentence does: a, b or c."""
     items = list(words)

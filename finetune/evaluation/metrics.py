@@ -14,6 +14,7 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.recipe.metric_names import short_metric
+from finetune.text import first_line
 
 MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
@@ -119,7 +120,7 @@ def load_metric(name: str) -> Any:
     except Exception as error:  # evaluate raises whatever its loaders meet: no hub, no file, a script's own bug
         known = ", ".join(FORMULAS)
         raise FinetuneError(
-            f"evaluation.metrics: {name} is not built in and evaluate cannot load it: {str(error).splitlines()[0]}",
+            f"evaluation.metrics: {name} is not built in and evaluate cannot load it: {first_line(error)}",
             f"Built in: {known}. Others come from the hub or from a folder that holds {Path(name).name}.py.",
         ) from error
 
@@ -139,7 +140,7 @@ def compute_metrics(names: Sequence[str], predictions: Any, references: Any) -> 
             result = metric.compute(predictions=_listed(predictions), references=_listed(references))
         except Exception as error:
             raise FinetuneError(  # a script of somebody else's may raise anything
-                f"evaluation.metrics: {name} failed: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"evaluation.metrics: {name} failed: {type(error).__name__}: {first_line(error)}",
                 "Leave it out, or mend it if it is yours.",
             ) from error
         numbers = {key: float(value) for key, value in (result or {}).items() if isinstance(value, Real)}

@@ -17,7 +17,7 @@ from finetune.evaluation.predict import task_context, whole_answer
 from finetune.models.architecture import transformer_kind
 from finetune.models.heads import auto_class
 from finetune.tasks import Context, LabelScheme, Task, all_tasks
-from finetune.text import did_you_mean, join_words, plural
+from finetune.text import did_you_mean, first_line, join_words, plural
 
 if TYPE_CHECKING:
     from finetune.evaluation.predict import Predictor
@@ -134,7 +134,7 @@ def load_model(finished: Finished, predicting: bool = True) -> tuple[Any, Contex
             finished.folder, dtype=torch.float32, use_safetensors=True, attn_implementation=attention, **options
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise FinetuneError(
             f"{finished.folder}: the model cannot be loaded: {reason}",
             "Train the run again, or use the folder with transformers directly.",

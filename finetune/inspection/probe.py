@@ -15,6 +15,7 @@ from typing import Any
 from finetune.errors import FinetuneError
 from finetune.inspection.masks import BIDIRECTIONAL, CAUSAL, CROSS, Mask
 from finetune.models.architecture import ENCODER_DECODER
+from finetune.text import first_line
 
 TOKENS, SOURCE_TOKENS = 10, 8
 # Where the window is longer, the text that would show it takes too long.
@@ -82,9 +83,8 @@ def _load(request: Mapping[str, Any], attention: str) -> Any:
             request["place"], dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FinetuneError(
-            f"{request['reference']} could not be loaded: {first}",
+            f"{request['reference']} could not be loaded: {first_line(error)}",
             "Only safetensors weights are loaded; save_pretrained of transformers writes them.",
         ) from error
     if getattr(model.config, "use_cache", False):
@@ -240,7 +240,7 @@ def probe_heads(request: Mapping[str, Any]) -> Section:
         tokenizer = AutoTokenizer.from_pretrained(request["place"], revision=request["revision"] or "main")
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise FinetuneError(
-            f"{request['reference']} has no tokenizer that loads: {str(error).splitlines()[0]}",
+            f"{request['reference']} has no tokenizer that loads: {first_line(error)}",
             _TOKENIZER_HINT,
         ) from error
     model = _load(request, "eager")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.errors import FinetuneError
 from finetune.models.architecture import DECODER_ONLY, ENCODER_DECODER, ENCODER_ONLY
 from finetune.models.heads import has_head
+from finetune.text import first_line
 
 if TYPE_CHECKING:
     from finetune.models.build import Checkpoint
@@ -45,7 +46,7 @@ def load_language_model(checkpoint: Checkpoint, settings: ModelSettings) -> tupl
             **options,
         )
     except (OSError, ValueError, ImportError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise FinetuneError(
             f"model.name_or_path: {checkpoint.reference} could not be loaded as a language model: {reason}",
             "Leave zero_shot and few_shot out of evaluation.baselines.",

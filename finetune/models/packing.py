@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.batching import batch_columns, make_batch, model_inputs
 from finetune.data.packing import unpacked
 from finetune.errors import FinetuneError
+from finetune.text import first_line
 
 if TYPE_CHECKING:
     from finetune.tasks import Context, Task
@@ -44,7 +45,7 @@ def packing_context(model: Any, split: Any, task: Task, context: Context) -> Con
                 if (found - expected).abs().max() <= _TOLERANCE * expected.abs().max():
                     return tried
     except (RuntimeError, ValueError, TypeError, IndexError) as problem:  # each family has its own way to refuse a mask
-        reason = str(problem).splitlines()[0]
+        reason = first_line(problem)
     finally:
         model.train(training)
     raise FinetuneError(

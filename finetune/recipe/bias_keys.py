@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from finetune.recipe.kinds import Count, Section, Text
-from finetune.text import did_you_mean, join_words
+from finetune.text import did_you_mean, join_words, nearest_or_all
 
 if TYPE_CHECKING:
     from finetune.recipe.schema import Recipe
@@ -94,8 +94,7 @@ def entry_faults(entry: dict[str, Any]) -> list[str]:
 def _refusal(fault: Any) -> str:
     name, kind = str(fault["loc"][0]), fault["type"]
     if kind == "extra_forbidden":
-        near = did_you_mean(name, BiasProbe.model_fields)
-        return f"unknown key {name}; " + (f"did you mean {near}?" if near else f"it has {_names()}")
+        return f"unknown key {name}; {nearest_or_all(name, BiasProbe.model_fields, 'it has')}"
     if kind == "missing":
         return f"{name} is missing; expected {join_words(_USES)}"
     if name == "probe":
@@ -107,10 +106,6 @@ def _refusal(fault: Any) -> str:
     what = {"columns": "a mapping of role: column", "max_rows": "a whole number, at least 1",
             "hateful_label": "a text or a list of texts"}.get(name, "a text")  # fmt: skip
     return f"{name}: expected {what}, found {fault['input']!r}"
-
-
-def _names() -> str:
-    return join_words(BiasProbe.model_fields, "and")
 
 
 def _unused(probe: BiasProbe, entry: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from finetune.recipe.paths import BUILDERS, missing_inputs
 from finetune.recipe.prompt_keys import prompt_faults, prompt_notes
 from finetune.recipe.schema import Recipe
 from finetune.tasks import BOUNDED_METRICS, Task, all_tasks
-from finetune.text import did_you_mean, join_words
+from finetune.text import did_you_mean, join_words, nearest_or_all
 
 # Values of the format whose feature this version does not have.
 VALUES_NOT_AVAILABLE: Mapping[Path, tuple[str, ...]] = {
@@ -282,10 +282,9 @@ def _columns(recipe: Recipe, task: Task) -> Iterator[Finding]:
     for role, names in recipe.dataset.columns.items():
         key = ("dataset", "columns", role)
         if role not in roles:
-            near = did_you_mean(role, roles)
+            said = nearest_or_all(role, roles, f"{task.name} has")
             if isinstance(names, str) and names in roles:
-                near = f"{names}: {role}"  # written the wrong way round
-            said = f"did you mean {near}?" if near else f"{task.name} has {join_words(roles, 'and')}"
+                said = f"did you mean {names}: {role}?"  # written the wrong way round
             yield Finding(key, f"unknown role; {said}", (TASK,))
         elif isinstance(names, list) and not roles[role].several:
             yield Finding(key, f"takes the name of one column, found a list of {len(names)}", (TASK,))

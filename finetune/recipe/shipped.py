@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetune.errors import FinetuneError
 from finetune.recipe.lookup import look_up
-from finetune.text import did_you_mean, join_words
+from finetune.text import nearest_or_all
 
 
 def shipped_recipes() -> Mapping[str, Path]:
@@ -28,23 +28,31 @@ def find_shipped(name: str) -> Path:
     recipes = shipped_recipes()
     if name in recipes:
         return recipes[name]
-    near = did_you_mean(name, recipes)
-    said = f"did you mean {near}?" if near else f"there are {join_words(recipes, 'and')}"
-    raise FinetuneError(f"no shipped recipe is called {name}; {said}", "List them with: finetune recipes")
+    raise FinetuneError(
+        f"no shipped recipe is called {name}; {nearest_or_all(name, recipes)}", "List them with: finetune recipes"
+    )
 
 
 def find_sweep(reference: str) -> Path:
     """Return the file of a sweep: itself, or the shipped one of that name. Raises FinetuneError when there is none."""
-    there, sweeps = look_up(Path(reference)), shipped_sweeps()
+    return _file_or_shipped(reference, shipped_sweeps(), "sweep", "docs/sweeps.md tells how one is written.")
+
+
+def find_study(reference: str) -> Path:
+    """Return the file of a study: itself, or the shipped one of that name. Raises FinetuneError when there is none."""
+    return _file_or_shipped(reference, shipped_studies(), "study", "docs/studies.md tells how one is written.")
+
+
+def _file_or_shipped(reference: str, shipped: Mapping[str, Path], what: str, hint: str) -> Path:
+    there = look_up(Path(reference))
     if there.kind == "file":
         return Path(reference)
     if there.fault:
         raise FinetuneError(f"{there.shown} {there.fault}", "Check the path and its permissions.")
-    if reference in sweeps:
-        return sweeps[reference]
-    near = did_you_mean(reference, sweeps)
-    said = f"did you mean {near}?" if near else f"shipped with finetune: {join_words(sweeps, 'and')}"
-    raise FinetuneError(f"{reference}: no such sweep file; {said}", "docs/sweeps.md tells how one is written.")
+    if reference in shipped:
+        return shipped[reference]
+    known = nearest_or_all(reference, shipped, "shipped with finetune:")
+    raise FinetuneError(f"{reference}: no such {what} file; {known}", hint)
 
 
 def describe_recipe(path: Path) -> str:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import FinetuneError
 from finetune.recipe.load import LoadedRecipe, check_recipe, load_recipe
 from finetune.recipe.problems import COMMAND_LINE, RECIPE, Place, Problem, refuse
-from finetune.recipe.shipped import shipped_studies
 from finetune.recipe.yaml_lines import Node
 from finetune.runs.record import slug
 from finetune.study.keys import StudyKeys
-from finetune.sweep.base_recipe import read_base_recipe, read_entries, read_keys
-from finetune.text import did_you_mean, join_words
+from finetune.sweep.base_recipe import problem_at, read_base_recipe, read_entries, read_keys
+from finetune.text import join_words, nearest_or_all
 
 _HINT = "docs/studies.md tells every key."
 _RATE = "training.learning_rate"
@@ -81,18 +80,6 @@ class Study:
         return Path(self.loaded.recipe.output_dir)
 
 
-def find_study(reference: str) -> Path:
-    """Return the file that a reference means: a path, or the name of a shipped study; raises FinetuneError."""
-    path, shipped = Path(reference), shipped_studies()
-    if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        return path
-    if reference in shipped:
-        return shipped[reference]
-    near = did_you_mean(reference, shipped)
-    said = f"did you mean {near}?" if near else f"shipped ones are {join_words(shipped, 'and')}"
-    raise FinetuneError(f"{reference}: no such study; {said}", "Name the file of a study, or a shipped one.")
-
-
 def read_study(path: Path, settings: Sequence[str] = (), output_dir: Path | None = None) -> Study:
     """Return the study of a file; `settings` are those of the command line, which win over the file's own.
 
@@ -133,18 +120,13 @@ def _as_overrides(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _agreement(keys: StudyKeys, entries: Mapping[str, Node], settings: Sequence[str]) -> Iterator[Problem]:
     """Yield what several keys must agree on."""
-
-    def at(key: str, message: str) -> Problem:
-        return Problem(Place(RECIPE, entries[key].line if key in entries else 1), key, message)
-
+    at = partial(problem_at, entries)
     for key in ("rows", "seeds"):
         values = getattr(keys, key) or []
         if len(set(values)) < len(values):
             yield at(key, "names a number twice")
     if keys.reference is not None and keys.reference not in keys.strategies:
-        near = did_you_mean(keys.reference, keys.strategies)
-        said = f"did you mean {near}?" if near else f"there are {join_words(keys.strategies, 'and')}"
-        yield at("reference", f"{keys.reference} is no strategy; {said}")
+        yield at("reference", f"{keys.reference} is no strategy; {nearest_or_all(keys.reference, keys.strategies)}")
     for key in keys.settings:
         if reason := _OWN.get(key):
             yield at("settings", f"{key} cannot be set: {reason}")

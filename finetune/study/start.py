@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.console import say
+from finetune.recipe.shipped import find_study
 from finetune.runs.exports import written_file
-from finetune.study.definition import Study, find_study, read_study
+from finetune.study.definition import Study, read_study
 from finetune.study.findings import Findings, findings
 from finetune.study.image import study_image
 from finetune.study.outlook import plan_text

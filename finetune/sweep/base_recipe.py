@@ -17,7 +17,7 @@ from finetune.recipe.lookup import cannot_be_read
 from finetune.recipe.problems import RECIPE, Place, Problem, refuse
 from finetune.recipe.shipped import shipped_recipes
 from finetune.recipe.yaml_lines import MAX_BYTES, Node, read_yaml
-from finetune.text import did_you_mean, join_words
+from finetune.text import nearest_or_all
 
 Keys = TypeVar("Keys", bound=Section)
 
@@ -43,9 +43,7 @@ def read_keys(
     problems = []
     for name, node in entries.items():
         if name not in fields:
-            near = did_you_mean(name, fields)
-            known = f"did you mean {near}?" if near else f"there are {join_words(fields, 'and')}"
-            problems.append(Problem(Place(RECIPE, node.line), name, f"unknown key; {known}"))
+            problems.append(Problem(Place(RECIPE, node.line), name, f"unknown key; {nearest_or_all(name, fields)}"))
     given = {name: node.plain() for name, node in entries.items() if name in fields}
     try:
         return model.model_validate(given), problems
@@ -61,6 +59,11 @@ def read_keys(
         message = f"expected {allowed.get(name) or expected(field)}, found {found(given[name])}"
         problems.append(Problem(Place(RECIPE, entries[name].line), name, message + (f"; {said}" if said else "")))
     return None, problems
+
+
+def problem_at(entries: Mapping[str, Node], key: str, message: str) -> Problem:
+    """Return a problem with a key of the file, at its line; at the first one where the key is not written."""
+    return Problem(Place(RECIPE, entries[key].line if key in entries else 1), key, message)
 
 
 def read_base_recipe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ from typing import Any
 from finetune.emissions.budget import Budget
 from finetune.recipe.load import LoadedRecipe, recipe_settings
 from finetune.recipe.metric_names import short_metric, task_metrics
-from finetune.recipe.problems import RECIPE, Place, Problem, refuse
+from finetune.recipe.problems import Problem, refuse
 from finetune.recipe.yaml_lines import Node
 from finetune.runs.record import slug
-from finetune.sweep.base_recipe import read_base_recipe, read_entries, read_keys
+from finetune.sweep.base_recipe import problem_at, read_base_recipe, read_entries, read_keys
 from finetune.sweep.keys import ENERGY, HALVING, SweepKeys
 from finetune.sweep.space import LARGEST_GRID, Choices, Parameter, size
 from finetune.sweep.space_file import read_space
 from finetune.tasks import all_tasks, greater_is_better
-from finetune.text import did_you_mean, join_words
+from finetune.text import join_words, nearest_or_all
 
 _HINT = "docs/sweeps.md tells every key."
 
@@ -110,10 +111,7 @@ def _agreement(
     keys: SweepKeys, entries: Mapping[str, Node], loaded: LoadedRecipe | None, space: Sequence[Parameter] | None
 ) -> Iterator[Problem]:
     """Yield what several keys must agree on."""
-
-    def at(key: str, message: str) -> Problem:
-        return Problem(Place(RECIPE, entries[key].line if key in entries else 1), key, message)
-
+    at = partial(problem_at, entries)
     for name in keys.objective if loaded is not None else ():
         if message := _objective_fault(name, loaded):
             yield at("objective", message)
@@ -155,6 +153,4 @@ def _objective_fault(name: str, loaded: LoadedRecipe | None) -> str | None:
     own = [*task_metrics(recipe, all_tasks()[recipe.task]), *map(short_metric, recipe.evaluation.metrics or ())]
     if name in (*own, ENERGY):
         return None
-    near = did_you_mean(name, [*own, ENERGY])
-    said = f"did you mean {near}?" if near else f"there are {join_words(dict.fromkeys([*own, ENERGY]), 'and')}"
-    return f"{name}: neither a metric of {recipe.task} nor {ENERGY}; {said}"
+    return f"{name}: neither a metric of {recipe.task} nor {ENERGY}; {nearest_or_all(name, [*own, ENERGY])}"

@@ -13,7 +13,7 @@ from finetune.recipe.load import check_recipe
 from finetune.recipe.problems import COMMAND_LINE, RECIPE, Place, Problem
 from finetune.recipe.yaml_lines import Node
 from finetune.sweep.space import Choices, Parameter, Range
-from finetune.text import did_you_mean, join_words
+from finetune.text import did_you_mean, join_words, nearest_or_all
 
 _RANGE = ("low", "high", "log", "step", "values", "when")
 # What the sweep itself decides, or what would make its trials incomparable.
@@ -80,9 +80,7 @@ def _read_parameter(
     before = len(problems)
     for word, child in node.value.items():
         if word not in _RANGE:
-            near = did_you_mean(word, _RANGE)
-            said = f"did you mean {near}?" if near else f"there are {join_words(_RANGE, 'and')}"
-            problems.append(_problem(f"{name}.{word}", child, f"unknown; {said}"))
+            problems.append(_problem(f"{name}.{word}", child, f"unknown; {nearest_or_all(word, _RANGE)}"))
     when = _read_when(name, node.value.get("when"), earlier, problems)
     if len(problems) > before:
         return None

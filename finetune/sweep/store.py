@@ -17,6 +17,7 @@ from finetune.errors import FinetuneError
 from finetune.sweep.account import CONTINUED, Amount, Entry, State
 from finetune.sweep.definition import Sweep
 from finetune.sweep.space import Params, grid, identity, suggest
+from finetune.text import first_line
 
 _STATES: Mapping[TrialState, State] = {
     TrialState.WAITING: "waiting", TrialState.RUNNING: "running", TrialState.COMPLETE: "complete",
@@ -94,7 +95,7 @@ def open_store(sweep: Sweep, folder: Path) -> Store:
             directions=["maximize" if each.greater_is_better else "minimize" for each in sweep.objectives],
         )  # fmt: skip
     except Exception as error:  # drivers of databases raise what they like
-        raise FinetuneError(f"storage {place} cannot be opened: {_first_line(error)}", "Look at `storage`.") from error
+        raise FinetuneError(f"storage {place} cannot be opened: {first_line(error)}", "Look at `storage`.") from error
     known = study.user_attrs.get(_DEFINITION)
     if known is None:
         study.set_user_attr(_DEFINITION, sweep.fingerprint())
@@ -179,7 +180,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

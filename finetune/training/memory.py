@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError
-from finetune.text import plural
+from finetune.text import first_line, plural
 
 if TYPE_CHECKING:
     from finetune.recipe.schema import Training
@@ -31,7 +31,7 @@ def explain_shortage(error: BaseException, training: Training, phase: str) -> Ba
     if not is_short:
         return error
     batch, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
-    reason = str(error).splitlines()[0] if str(error) else "MemoryError"
+    reason = first_line(error)
     if phase in ("baseline", "evaluate", "other"):
         batch = training.per_device_eval_batch_size
         hint = f"Same result with less memory: training.per_device_eval_batch_size={max(1, batch // 2)}"

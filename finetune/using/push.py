@@ -7,7 +7,7 @@ run is brought up to date, an empty repository is filled, anything else is refus
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from finetune.runs.card_metadata import hub_id
 from finetune.runs.files import scrub
 from finetune.runs.formats import file_size
 from finetune.runs.record import Run, find_run, read_run, slug
-from finetune.text import plural
+from finetune.text import first_line, plural
 from finetune.training.options import SMOKE_TAG
 from finetune.using.files import CARD, adapter_files, model_files, model_folder
 
@@ -245,8 +245,7 @@ def _in_our_words() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    lines: Sequence[str] = [line for line in str(error).strip().splitlines() if line.strip()]
-    return str(scrub(lines[0] if lines else type(error).__name__))
+    return str(scrub(first_line(error)))
 
 
 def _report(plan: Plan, commit: str | None, uploaded: bool) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def test_compute_metrics_of_a_regression():
     }  # fmt: skip
 
 
-def test_load_metric_takes_a_script_by_its_path(tmp_path):
+@pytest.fixture
+def half(tmp_path):
+    """A folder with a metric of the user's own, which refuses to score nothing and does not say why."""
     folder = tmp_path / "half"
     folder.mkdir()
     (folder / "half.py").write_text(
@@ -43,9 +45,19 @@ def test_load_metric_takes_a_script_by_its_path(tmp_path):
         "        features = datasets.Features({'predictions': kind, 'references': kind})\n"
         "        return evaluate.MetricInfo(description='', citation='', inputs_description='', features=features)\n"
         "    def _compute(self, predictions, references):\n"
+        "        assert sum(predictions)\n"
         "        return {'half': sum(predictions) / 2}\n"
     )
-    assert compute_metrics((str(folder),), [1, 1], [0, 1]) == {"half": 1.0}
+    return str(folder)
+
+
+def test_load_metric_takes_a_script_by_its_path(half):
+    assert compute_metrics((half,), [1, 1], [0, 1]) == {"half": 1.0}
+
+
+def test_compute_metrics_tells_of_an_error_without_words(half):
+    with pytest.raises(FinetuneError, match="half failed: AssertionError"):
+        compute_metrics((half,), [0, 0], [0, 1])
 
 
 def test_load_metric_says_what_is_built_in_when_evaluate_finds_nothing():

@@ -2,7 +2,8 @@ import pytest
 
 from finetune.cli.app import main
 from finetune.errors import FinetuneError
-from finetune.study.definition import find_study, read_study
+from finetune.recipe.shipped import find_study
+from finetune.study.definition import read_study
 from finetune.study.outlook import plan_text
 from finetune.study.plan import cell_members, read_state, search_members
 
@@ -70,6 +71,14 @@ def test_definition_shipped_studies_are_found_by_name_and_read():
         assert all(member.recipe().recipe.training.load_best_model_at_end for member in search_members(study))
     with pytest.raises(FinetuneError, match="did you mean transfer"):
         find_study("transfr")
+
+
+def test_definition_a_study_file_that_is_not_there_or_cannot_be_reached_is_told(tmp_path):
+    with pytest.raises(FinetuneError, match=r"mine\.yaml: no such study file; shipped with finetune: distil and"):
+        find_study(str(tmp_path / "mine.yaml"))
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(FinetuneError, match=r"is a link to .*gone\.yaml, which does not exist"):
+        find_study(str(tmp_path / "link.yaml"))
 
 
 def test_definition_dry_run_prints_the_plan_and_makes_nothing(study_file, capsys, tmp_path):
