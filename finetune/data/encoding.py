@@ -14,6 +14,7 @@ from finetune.data.arrow_files import table_of
 from finetune.data.fingerprint import add_columns, digest_table
 from finetune.data.spool import as_array
 from finetune.data.token_cache import FORMAT_VERSION, cache_directory, find_entry, tokenizer_hash, write_entry
+from finetune.emissions.host import usable_processors
 from finetune.errors import FinetuneError
 from finetune.text import plural
 
@@ -234,7 +235,7 @@ def _processes(rows: int) -> int:
     """Return how many processes tokenise when the recipe does not say."""
     if rows < _PARALLEL_FROM_ROWS:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_processors()
 
 
 def _one_thread() -> None:

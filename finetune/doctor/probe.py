@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from finetune.emissions.host import usable_processors
 from finetune.training.launch import module_process
 
 TIMEOUT_S = 180.0
@@ -67,7 +67,6 @@ def _torch() -> Section:
     device = pick_device()
     hardware = describe_hardware(start_accelerator(choose_precision("auto", device, "bert"), [], ""))
     gpus = [_gpu(index) for index in range(torch.cuda.device_count())] if device == "cuda" else []
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
@@ -76,7 +75,7 @@ def _torch() -> Section:
         "native_bf16": has_native_bf16(device),
         "precision": hardware.mixed_precision,
         "threads": hardware.threads,
-        "cpus": cpus,
+        "cpus": usable_processors(),
     }
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 COMPONENTS = ("cpu", "gpu", "ram")
+JOULES_PER_KWH = 3.6e6
 MICROJOULES_PER_KWH = 3_600_000_000_000
 
 BANDS: dict[str, tuple[float, float]] = {

@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from finetune.emissions.components import JOULES_PER_KWH
+
 KINDS = ("train", "evaluate", "save")
 SHORTEST_BLOCK_S = 2.0
 KEPT_BLOCKS = 128
@@ -25,7 +27,6 @@ _SPREAD_OF_ONE = 0.3
 # Assumptions for work of which none has been seen: a step is a forward and a backward pass of twice its cost.
 _FORWARDS_A_STEP = (2.0, 3.0, 4.0)
 BYTES_PER_S = 100e6
-_JOULES_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def inference_tokens(split_tokens: float, evaluate: Rate) -> float:
 
 def cost_kwh(work: Work, rates: Mapping[str, Rate]) -> float:
     """Return the energy that some work will take, in kWh."""
-    return math.fsum(getattr(work, kind) * rates[kind].joules for kind in KINDS) / _JOULES_PER_KWH
+    return math.fsum(getattr(work, kind) * rates[kind].joules for kind in KINDS) / JOULES_PER_KWH
 
 
 def forecast(spent: Spent, left: Work, rates: Mapping[str, Rate], grams_per_kwh: float) -> Forecast:
@@ -192,7 +193,7 @@ def forecast(spent: Spent, left: Work, rates: Mapping[str, Rate], grams_per_kwh:
     amounts = [(getattr(left, kind), rates[kind]) for kind in KINDS]
 
     def kwh(joules: Iterable[float]) -> float:
-        return math.fsum(joules) / _JOULES_PER_KWH
+        return math.fsum(joules) / JOULES_PER_KWH
 
     central = kwh(units * rate.joules for units, rate in amounts)
     return Forecast(

@@ -1,5 +1,6 @@
 """Which machine this is, among those of a run and among those of other runs."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,11 @@ def node_rank(environment: Mapping[str, str]) -> int:
         if environment.get(name, "").isdigit():
             return int(environment[name])
     return 0
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_virtual_machine(root: Path = Path("/")) -> bool:

@@ -360,7 +360,7 @@ def _common_intensity(lives: Sequence[Life]) -> dict[str, Any] | None:
     if len({life.carbon_intensity for life in lives}) == 1:
         return lives[0].carbon_intensity.as_dict()
     # Grams per kWh actually drawn from the grid, over places with different intensities.
-    drawn = math.fsum(_kwh(total_microjoules([life])) * life.pue for life in lives)
+    drawn = facility_kwh(lives)
     places = " + ".join(dict.fromkeys(life.carbon_intensity.location or "unknown" for life in lives))
     average = emissions_g(lives) / drawn if drawn else lives[0].carbon_intensity.g_per_kwh
     return Intensity(average, "energy-weighted mean of several", None, "mixed", places, "mixed").as_dict()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from finetune.emissions.components import JOULES_PER_KWH
 from finetune.emissions.forecast import Rate, complete_rates
 
 # Operations a second that a fine-tuning reaches: low, usual, high. A processor's are for each thread.
@@ -60,7 +61,7 @@ def _watts(emissions: Section, device: str) -> list[float]:
     """Return low, usual and high power in training; 0 where nothing can be measured."""
     if not emissions["energy_kwh"] or not emissions["duration_s"]:
         return [0.0, 0.0, 0.0]
-    idle = emissions["energy_kwh"] * 3.6e6 / emissions["duration_s"]
+    idle = emissions["energy_kwh"] * JOULES_PER_KWH / emissions["duration_s"]
     if device == "cpu":
         return [idle * share for share in _PROCESSOR_SHARES]
     return [idle + watts for watts in _GPU_WATTS]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.emissions.components import JOULES_PER_KWH
 from finetune.emissions.forecast import INFERENCE_SECONDS, Block, Rate, complete_rates, rate_of
 
-JOULES_PER_KWH = 3.6e6
 # How far off a time may be when the energy that would tell was not measured.
 _TIME_SPREAD = 0.3
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from finetune.emissions import tables
+from finetune.emissions.components import JOULES_PER_KWH
 from finetune.emissions.ledger import PHASES
-from finetune.estimate.costs import JOULES_PER_KWH, Cost, band_factors, total
+from finetune.estimate.costs import Cost, band_factors, total
 
 # Grids that differ much: mostly nuclear, mostly hydro, mixed, mostly coal.
 _OTHER_GRIDS = ("FRA", "BRA", "USA", "IND")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.emissions.components import JOULES_PER_KWH
 from finetune.emissions.forecast import Block, Rate, complete_rates, rate_of
 from finetune.estimate.assumed import train_operations
-from finetune.estimate.costs import JOULES_PER_KWH
 from finetune.runs.record import Run, as_number
 
 _NEWEST = 10

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from finetune.emissions.components import JOULES_PER_KWH
 from finetune.estimate.assumed import train_operations
 from finetune.inspection.anatomy import Settings, Stack
 from finetune.inspection.weights import Weights
@@ -14,7 +15,6 @@ from finetune.runs.record import Run, as_number
 from finetune.training.memory import BYTES, activation_bytes, optimizer_bytes
 
 ROWS, TOKENS, LORA_RANK = 16, 128, 8
-_JOULES_PER_KWH = 3.6e6
 
 Section = dict[str, Any]
 
@@ -127,4 +127,4 @@ def _joules_a_token(run: Run) -> float | None:
     phase: Mapping[str, Any] = (run.emissions.get("phases") or {}).get("train") or {}
     kwh = as_number(phase.get("energy_kwh"))
     rate, seconds = (as_number(run.training.get(name)) for name in ("train_tokens_per_second", "train_runtime_s"))
-    return kwh * _JOULES_PER_KWH / (rate * seconds) if kwh and rate and seconds else None
+    return kwh * JOULES_PER_KWH / (rate * seconds) if kwh and rate and seconds else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from finetune.emissions.components import JOULES_PER_KWH
 from finetune.runs import formats
 from finetune.runs.energy_ratio import (
     ASSUMED_SPREAD,
@@ -211,7 +212,8 @@ def _prediction(run: Run, measured: Mapping[str, Any]) -> dict[str, Part]:
     if not answered or not duration_s:
         return {}
     found = {name: kwh / 1e6 for name, value in parts.items() if (kwh := as_number(value))}
-    return {name: answer_part(run, name, kwh, kwh * answered * 3.6e6 / duration_s) for name, kwh in found.items()}
+    watts = {name: kwh * answered * JOULES_PER_KWH / duration_s for name, kwh in found.items()}
+    return {name: answer_part(run, name, kwh, watts[name]) for name, kwh in found.items()}
 
 
 def _added(ours: Parts, more: Parts) -> dict[str, Part]:

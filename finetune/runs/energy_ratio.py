@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from finetune.emissions.components import JOULES_PER_KWH
 from finetune.emissions.ledger import RANKED_PHASES
 from finetune.runs.record import Run, as_mapping, as_number, as_sections
 from finetune.runs.statistics import stdev, t_quantile
@@ -227,7 +228,7 @@ def _modelled_load(run: Run, detail: str) -> float | None:
     )
     if duration_s <= 0:
         return None
-    return _load_at(_ranked_kwh(phases, "cpu") * 3.6e6 / duration_s / len(nodes), detail)
+    return _load_at(_ranked_kwh(phases, "cpu") * JOULES_PER_KWH / duration_s / len(nodes), detail)
 
 
 def _load_at(watts: float, detail: str) -> float | None:

@@ -18,6 +18,7 @@ from typing import IO, Any
 import psutil
 
 from finetune.console import say
+from finetune.emissions.host import usable_processors
 from finetune.text import plural
 from finetune.training.interrupts import ending_signals
 
@@ -101,7 +102,7 @@ def _environment(count: int) -> dict[str, str]:
 
 
 def _cores() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_processors()
     return min(usable, psutil.cpu_count(logical=False) or usable)
 
 

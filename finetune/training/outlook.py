@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from finetune import ranks
 from finetune.console import say
 from finetune.emissions.budget import Account, Budget, Shortage, shortage
+from finetune.emissions.components import JOULES_PER_KWH, MICROJOULES_PER_KWH
 from finetune.emissions.forecast import (
     BYTES_PER_S,
     KEPT_BLOCKS,
@@ -285,7 +286,7 @@ def _evaluated_before(prepared: Prepared, progress: Progress, session: Session, 
     if "untrained" in prepared.recipe.evaluation.baselines:
         spent_uj, time_us = session.meter.glance().phases.get("baseline", (0, 0))
         asking = [entry for entry in session.run.prompted.values() if entry["energy_kwh"] is not None]
-        joules = max(0.0, spent_uj / 1e6 - sum(entry["energy_kwh"] * 3.6e6 for entry in asking))
+        joules = max(0.0, spent_uj / 1e6 - sum(entry["energy_kwh"] * JOULES_PER_KWH for entry in asking))
         seconds = max(0.0, time_us / 1e6 - sum(entry["duration_s"] for entry in asking))
         return Block(workload.split_tokens[split] if spent_uj else 0, joules, seconds)
     has_budget = limits.max_energy_kwh is not None or limits.max_emissions_g is not None
@@ -330,7 +331,7 @@ def _account(reading: Reading, next_kwh: float, ending_kwh: float) -> Account:
 
 
 def _audit_kwh(reading: Reading) -> float:
-    return reading.phases.get("audit", (0, 0))[0] / 3.6e12
+    return reading.phases.get("audit", (0, 0))[0] / MICROJOULES_PER_KWH
 
 
 def _blocks(progress: Progress, kind: str) -> list[Block]:
