@@ -17,6 +17,7 @@ from finetune.data.raw import CHUNK_ROWS, LINE, Part, RawSplit, part_with_lines
 from finetune.data.spool import spool
 from finetune.data.text_files import Encoding, find_encoding, open_text, read_error
 from finetune.errors import FinetuneError
+from finetune.recipe.data_formats import ENDINGS, FORMATS
 from finetune.recipe.lookup import look_up, near_name, neighbours
 from finetune.text import join_words
 
@@ -27,28 +28,6 @@ if TYPE_CHECKING:
 
 Reader = Callable[[Path, str | None], Part]
 
-FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "txt")
-_ENDINGS = {name: name for name in FORMATS} | {
-    "ndjson": "jsonl",
-    "tab": "tsv",
-    "text": "txt",
-    "feather": "arrow",
-    "conllu": "conll",
-    "iob": "conll",
-}
-# Names under which load_dataset knows the formats, where they differ from ours.
-BUILDERS = {
-    "csv": "csv",
-    "tsv": "tsv",
-    "json": "json",
-    "jsonl": "jsonl",
-    "parquet": "parquet",
-    "arrow": "arrow",
-    "conll": "conll",
-} | {
-    "text": "txt",
-    "txt": "txt",
-}
 _NEVER = {
     "py": ("a script; dataset scripts are never run", "Write the data as jsonl, csv or parquet."),
     "pkl": ("a pickle; pickles are never loaded, since they can run code", "Write the data as jsonl or parquet."),
@@ -69,7 +48,7 @@ def format_of(path: Path) -> str | None:
     suffixes = [suffix.lower().lstrip(".") for suffix in path.suffixes]
     if suffixes and suffixes[-1] == "gz":
         suffixes.pop()
-    found = _ENDINGS.get(suffixes[-1]) if suffixes else None
+    found = ENDINGS.get(suffixes[-1]) if suffixes else None
     return None if found in ("parquet", "arrow") and path.name.lower().endswith(".gz") else found
 
 

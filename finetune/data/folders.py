@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.arrow_files import is_saved_dataset, read_saved_dataset
-from finetune.data.files import FORMATS, Reader, expand, format_of, read_file, read_split
+from finetune.data.files import Reader, expand, format_of, read_file, read_split
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
+from finetune.recipe.data_formats import FORMATS
 from finetune.text import did_you_mean, join_words
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.data.cleaning import Cleaned, drop_unlabelled, read_clean
 from finetune.data.columns import ColumnMap, check_columns, choose_form, map_columns
-from finetune.data.files import BUILDERS, format_of, missing_file, read_data_files, read_file, read_split
+from finetune.data.files import format_of, missing_file, read_data_files, read_file, read_split
 from finetune.data.fingerprint import digest_table, fingerprint_each, fingerprint_splits
 from finetune.data.folders import read_folder
 from finetune.data.hub import is_hub_id, read_hub
@@ -23,6 +23,7 @@ from finetune.data.targets import Target, read_target
 from finetune.data.text_files import read_error
 from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
+from finetune.recipe.data_formats import BUILDERS
 from finetune.tasks import LabelScheme
 from finetune.tasks.text_classification import MULTI, REGRESSION
 from finetune.text import plural

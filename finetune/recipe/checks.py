@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from finetune.recipe.adapter_keys import adapter_defaults, adapter_faults, adapter_notes
 from finetune.recipe.bias_keys import bias_faults
+from finetune.recipe.data_formats import BUILDERS
 from finetune.recipe.emissions_keys import emissions_faults
 from finetune.recipe.generation_keys import generation_faults
 from finetune.recipe.keys import Path, all_leaves, dotted
 from finetune.recipe.metric_names import deciding_fault, deciding_name, metric_fault, without_bounds
-from finetune.recipe.paths import BUILDERS, missing_inputs
+from finetune.recipe.paths import missing_inputs
 from finetune.recipe.prompt_keys import prompt_faults, prompt_notes
 from finetune.recipe.schema import Recipe
 from finetune.tasks import BOUNDED_METRICS, Task, all_tasks

@@ -15,26 +15,11 @@ from finetune.errors import FinetuneError
 from finetune.package_paths import is_package_path, resolve_package_path
 from finetune.recipe.bias_keys import FILES
 from finetune.recipe.bias_keys import KEY as BIAS
+from finetune.recipe.data_formats import BUILDERS, ENDINGS
 from finetune.recipe.lookup import LONGEST_SHOWN, cannot_be_read, look_up, near_name, neighbours
 from finetune.recipe.schema import Recipe
 
-DATA_ENDINGS = (
-    ".csv",
-    ".tsv",
-    ".json",
-    ".jsonl",
-    ".ndjson",
-    ".parquet",
-    ".arrow",
-    ".conll",
-    ".conllu",
-    ".iob",
-    ".txt",
-    ".gz",
-    ".zip",
-    ".zst",
-)
-BUILDERS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "text", "txt")
+_DATA_ENDINGS = (*(f".{ending}" for ending in ENDINGS), ".gz", ".zip", ".zst")
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _VARIABLE = re.compile(r"\$\{?\w+\}?|^~|%\w+%")
@@ -159,7 +144,7 @@ def _looks_like_path(value: str) -> bool:
         bool(_LOOKS_LIKE_PATH.match(value))
         or value.count("/") > 1
         or "\\" in value
-        or value.lower().endswith(DATA_ENDINGS)
+        or value.lower().endswith(_DATA_ENDINGS)
     )
 
 
@@ -260,7 +245,7 @@ def _folder_fault(key: Key, path: Path) -> str | None:
     if key == ("model", "name_or_path") and "config.json" not in names:
         return f"{path} holds no config.json; expected the folder of a checkpoint"
     if key[:2] == ("dataset", "data_files"):
-        data = next((name for name in names if name.lower().endswith(DATA_ENDINGS)), None)
+        data = next((name for name in names if name.lower().endswith(_DATA_ENDINGS)), None)
         example = f", such as {path / data}" if data else ""
         return f"{path} is a folder; name files{example}, or write dataset.path: {path} instead of data_files"
     return None

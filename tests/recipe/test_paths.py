@@ -23,6 +23,12 @@ def test_paths_of_files_become_absolute(folder, written):
     assert load_with(folder, path=written).dataset.path == str(folder / "data" / "train.csv")
 
 
+@pytest.mark.parametrize("name", ["rows.tab", "rows.text", "rows.feather", "rows.ndjson", "rows.csv.gz"])
+def test_paths_a_data_file_that_is_not_there_is_no_id_of_the_hub(folder, name):
+    with pytest.raises(FinetuneError, match=rf"{name} does not exist"):
+        load_with(folder, path=name)
+
+
 def test_paths_owner_slash_name_that_is_there_is_a_folder(folder):
     assert load_with(folder, model="models/tiny", path="c/d").model.name_or_path == str(folder / "models" / "tiny")
 
