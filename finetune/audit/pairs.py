@@ -18,7 +18,6 @@ _FORMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     WINOBIAS: {"pro": ("pro_sentence", "pro"), "anti": ("anti_sentence", "anti")},
 }
 _CATEGORY: Mapping[str, tuple[str, ...]] = {CROWS: ("bias_type", "category"), WINOBIAS: ("type", "category")}
-ROLES = ("more", "less", "pro", "anti", "category")
 
 MALE, FEMALE = "male", "female"
 _PRONOUNS = {

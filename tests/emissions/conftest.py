@@ -8,7 +8,7 @@ from finetune.emissions.intensity import Intensity
 from finetune.emissions.journal import Journal, journal_path
 from finetune.emissions.ledger import Life
 from finetune.emissions.meter import EnergyMeter
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 BRAZIL = Intensity(98.348, "a table", 2023, "life-cycle", "BRA", "recipe")
 

@@ -8,7 +8,7 @@ from finetune.emissions.components import known, unread
 from finetune.emissions.journal import Journal, journal_path, read_journal
 from finetune.emissions.ledger import summarize
 from finetune.emissions.opening import open_meter
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 KWH = 3_600_000_000_000
 CPU = known("cpu", "modelled", "load model", "CPU load, TDP known")

@@ -10,7 +10,7 @@ import pytest
 from finetune.emissions.components import absent, known
 from finetune.emissions.journal import Journal, journal_path, read_journal
 from finetune.emissions.ledger import summarize, total_microjoules
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 CPU = known("cpu", "modelled", "load model", "CPU load, TDP known")
 
@@ -21,7 +21,7 @@ from finetune.emissions.intensity import Intensity
 from finetune.emissions.journal import Journal, journal_path
 from finetune.emissions.ledger import Life
 from finetune.emissions.meter import EnergyMeter
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 directory, segment = Path(sys.argv[1]), int(sys.argv[2])
 life = Life(segment, 0, "host", "now", Intensity(100.0, "s", None, "as given", None, "recipe"), 1.0)

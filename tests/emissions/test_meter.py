@@ -11,7 +11,7 @@ from finetune.emissions.components import COMPONENTS, known, unread
 from finetune.emissions.journal import read_journal
 from finetune.emissions.ledger import summarize
 from finetune.emissions.neighbours import Neighbours
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 KWH = 3_600_000_000_000
 

@@ -2,7 +2,7 @@ import threading
 
 from finetune.emissions.journal import read_journal
 from finetune.emissions.opening import Segment, open_meter
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 
 def test_open_meter_starts_in_the_background_and_numbers_segments(tmp_path, settings, clock):

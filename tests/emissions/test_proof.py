@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from finetune.emissions.components import COMPONENTS
 from finetune.emissions.journal import read_journal
 from finetune.emissions.ledger import PHASES, summarize, total_microjoules
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 KWH = 3_600_000_000_000
 
@@ -205,7 +205,7 @@ from finetune.emissions.intensity import Intensity
 from finetune.emissions.journal import Journal, journal_path
 from finetune.emissions.ledger import Life
 from finetune.emissions.meter import EnergyMeter
-from finetune.emissions.source import SyntheticSource
+from tests.synthetic import SyntheticSource
 
 directory, segment, interval_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 life = Life(segment, 0, "host", "now", Intensity(100.0, "s", None, "as given", None, "recipe"), 1.0)

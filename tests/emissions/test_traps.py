@@ -16,8 +16,8 @@ import pytest
 import finetune.emissions
 from finetune.emissions import tracker
 from finetune.emissions.components import COMPONENTS
-from finetune.emissions.source import SyntheticSource
 from finetune.emissions.tracker import CodecarbonSource
+from tests.synthetic import SyntheticSource
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "energy-traps.md"

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from finetune.emissions.source import SyntheticSource
 from finetune.errors import FinetuneError
 from finetune.estimate import probe
 from finetune.estimate.ask import FOUND, MEASURED
@@ -12,6 +11,7 @@ from finetune.estimate.planned import heaviest_step
 from finetune.recipe.load import load_recipe
 from finetune.training.batches import train_batches
 from finetune.training.prepare import prepare
+from tests.synthetic import SyntheticSource
 
 
 @pytest.fixture

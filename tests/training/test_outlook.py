@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from finetune.emissions.budget import Budget
 from finetune.emissions.forecast import Block
 from finetune.emissions.meter import Reading
-from finetune.emissions.source import SyntheticSource
 from finetune.errors import FinetuneError
 from finetune.training.outlook import Outlook, forecast_steps
 from finetune.training.plan import Plan
@@ -18,6 +17,7 @@ from finetune.training.progress import Progress
 from finetune.training.session import Session
 from finetune.training.stopping import Rules, stop_reason
 from finetune.training.workload import Workload
+from tests.synthetic import SyntheticSource
 from tests.training.conftest import read_run
 
 PUE, GRID = 1.25, 400.0

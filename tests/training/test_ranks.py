@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from finetune.runs.differences import flatten
 from tests.training.conftest import read_log, read_run
 
+ROOT = Path(__file__).parents[2]
 # 64 rows in steps of 10: the last step of an epoch has 4, of which the two ranks of micro-batches of 5 get 2 each;
 # with micro-batches of 1 the ranks of a step of 3 get 2 and 1.
 RAGGED = {"per_device_train_batch_size": 10, "learning_rate": 1e-3, "num_train_epochs": 2}
@@ -304,7 +306,7 @@ import os
 if "RANK" in os.environ:
     import itertools
     from finetune.emissions import opening
-    from finetune.emissions.source import SyntheticSource
+    from tests.synthetic import SyntheticSource
     from finetune.evaluation.predict import Predictor
     from finetune.training import loop
     spent, load_batch, outputs = [1.0], loop.load_batch, Predictor.outputs
@@ -318,7 +320,7 @@ if "RANK" in os.environ:
     opening._codecarbon = lambda *arguments: SyntheticSource({"cpu": 1.0}, lambda: spent[0])
 """)
     environment = {
-        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "FINETUNE_TIMEOUT_S": "60",
     }
     recipe = toy_recipe(training={**RAGGED, "per_device_train_batch_size": 2, "num_train_epochs": 4,
