@@ -54,7 +54,6 @@ class EncodedData:
     length_max: int
     truncated_fraction: float
     divided_fraction: float
-    cache_hit: bool
     notes: tuple[str, ...] = ()
 
 
@@ -138,11 +137,10 @@ def encode_data(
 
     encoded: dict[str, Any] = {}
     sources: dict[str, Any] = {}
-    notes, hits = [], []
+    notes = []
     for name, split in splits.items():
         own_context = replace(context, writes=False, single=streamed) if name == "train" else context
-        encoded[name], sources[name], table, note, hit = _encoded(name, split, task, own_context, num_proc, cache_dir)
-        hits.append(hit)
+        encoded[name], sources[name], table, note = _encoded(name, split, task, own_context, num_proc, cache_dir)
         if note is not None:
             notes.append(note)
         if name == "train":
@@ -160,7 +158,6 @@ def encode_data(
         length_max=int(lengths.max()),
         truncated_fraction=float(cut.mean()),
         divided_fraction=float(divided.mean()),
-        cache_hit=all(hits),
         notes=tuple(notes),
     )
 
@@ -177,21 +174,20 @@ def encode_split(
 
 def _encoded(
     name: str, split: Any, task: Task, context: Context, num_proc: int | None, cache_dir: Path | None
-) -> tuple[Any, numpy.ndarray | None, pyarrow.Table, str | None, bool]:
-    """Return the features of a split, their sources, the table in the cache, a note on it, and whether it was there."""
+) -> tuple[Any, numpy.ndarray | None, pyarrow.Table, str | None]:
+    """Return the features of a split, their sources, the table in the cache, and a note on it."""
     folder = (cache_dir or cache_directory()) / "tokens"
     encoder, source = _Encoder(task, context), table_of(split)
     inputs = _inputs(source, task)
     digest = hashlib.sha256(_identity(task, context).encode())
     add_columns(digest, digest_table(inputs))
-    found, note = find_entry(folder, digest.hexdigest())
-    table = found
+    table, note = find_entry(folder, digest.hexdigest())
     if table is None:
         batches = _encoded_batches(inputs, encoder, num_proc or _processes(inputs.num_rows))
         table = write_entry(folder, digest.hexdigest(), batches)
     own = hashlib.sha256(f"{digest.hexdigest()} {split._fingerprint}".encode()).hexdigest()
     features, sources = _checked(name, table, source, encoder, own)
-    return features, sources, table, note, found is not None
+    return features, sources, table, note
 
 
 def encode_window(source: pyarrow.Table, task: Task, context: Context) -> Any:

@@ -25,6 +25,19 @@ def splits():
     }
 
 
+@pytest.fixture
+def written(monkeypatch):
+    """The entries that were written to the cache since the test began, or cleared the list."""
+    entries, write_entry = [], encoding.write_entry
+
+    def write(folder, digest, batches):
+        entries.append(digest)
+        return write_entry(folder, digest, batches)
+
+    monkeypatch.setattr(encoding, "write_entry", write)
+    return entries
+
+
 def split_of(texts, **columns):
     count = len(texts)
     columns = {"text": texts, **columns, "label": [i % 2 for i in range(count)], "row": list(range(5, 5 + count))}
@@ -74,30 +87,36 @@ def test_encoding_pairs_are_cut_as_the_tokenizer_cuts_them(tokenizer, task, tmp_
     assert encoded.splits["train"]["token_type_ids"][:] == expected["token_type_ids"]
 
 
-def test_encoding_second_call_is_read_from_the_cache(splits, tokenizer, task, tmp_path):
+def test_encoding_second_call_is_read_from_the_cache(splits, tokenizer, task, tmp_path, written):
     first = encode_data(splits, tokenizer, task, settings(), 12, tmp_path)
+    assert len(written) == 2
     again = encode_data(splits, tokenizer, replace(task, encode=None), settings(), 12, tmp_path)
-    assert (first.cache_hit, again.cache_hit) == (False, True)
+    assert len(written) == 2
     assert again.splits["train"][:] == first.splits["train"][:]
-    assert replace(again, splits={}, cache_hit=False) == replace(first, splits={})
+    assert replace(again, splits={}) == replace(first, splits={})
 
 
-def test_encoding_fresh_tokenizer_and_its_leftover_state_hit_the_cache(splits, checkpoints, task, tmp_path):
+def test_encoding_fresh_tokenizer_and_its_leftover_state_hit_the_cache(splits, checkpoints, task, tmp_path, written):
     from transformers import AutoTokenizer
 
     used = AutoTokenizer.from_pretrained(checkpoints("bert"))
     encode_data(splits, used, task, settings(), 12, tmp_path)
     used("some text", truncation=True, max_length=3, padding="max_length")
     fresh = AutoTokenizer.from_pretrained(checkpoints("bert"))
+    written.clear()
     for tokenizer in (used, fresh):
-        assert encode_data(splits, tokenizer, task, settings(), 12, tmp_path).cache_hit
+        encode_data(splits, tokenizer, task, settings(), 12, tmp_path)
+    assert not written
 
 
 @pytest.mark.parametrize(
     "change", ["max_length", "doc_stride", "packing", "texts", "task", "tokenizer", "truncation side", "format"]
 )
-def test_encoding_anything_that_matters_misses_the_cache(change, splits, tokenizer, task, tmp_path, monkeypatch):
+def test_encoding_anything_that_matters_misses_the_cache(
+    change, splits, tokenizer, task, tmp_path, monkeypatch, written
+):
     encode_data(splits, tokenizer, task, settings(), 64, tmp_path)
+    written.clear()
     max_length, preprocessing = 64, settings()
     match change:
         case "max_length":
@@ -114,21 +133,23 @@ def test_encoding_anything_that_matters_misses_the_cache(change, splits, tokeniz
             tokenizer.truncation_side = "left"
         case _:
             monkeypatch.setattr(encoding, "FORMAT_VERSION", 99)
-    assert not encode_data(splits, tokenizer, task, preprocessing, max_length, tmp_path).cache_hit
+    encode_data(splits, tokenizer, task, preprocessing, max_length, tmp_path)
+    assert written
 
 
-def test_encoding_labels_and_rows_are_not_cached(splits, tokenizer, task, tmp_path):
+def test_encoding_labels_and_rows_are_not_cached(splits, tokenizer, task, tmp_path, written):
     encode_data(splits, tokenizer, task, settings(), 64, tmp_path)
+    written.clear()
     train = splits["train"].remove_columns(["label", "row"])
     train = train.add_column("label", [1, 1, 0, 0]).add_column("row", [9, 8, 7, 6])
     again = encode_data({**splits, "train": train}, tokenizer, task, settings(), 64, tmp_path)
-    assert again.cache_hit
+    assert not written
     assert again.splits["train"]["labels"][:] == [1, 1, 0, 0]
     assert again.splits["train"]["row"][:] == [9, 8, 7, 6]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
-def test_encoding_damaged_entry_is_made_anew_and_said(damage, splits, tokenizer, task, tmp_path):
+def test_encoding_damaged_entry_is_made_anew_and_said(damage, splits, tokenizer, task, tmp_path, written):
     first = encode_data(splits, tokenizer, task, settings(), 64, tmp_path)
     expected = first.splits["train"][:]
     for path in list((tmp_path / "tokens").iterdir()):
@@ -138,11 +159,12 @@ def test_encoding_damaged_entry_is_made_anew_and_said(damage, splits, tokenizer,
         path.unlink()  # as a crash would leave it: another file under the name, not the one that is mapped
         path.write_bytes({"cut": content[:-40], "flipped": content, "emptied": b""}[damage])
     again = encode_data(splits, tokenizer, task, settings(), 64, tmp_path)
-    assert not again.cache_hit
+    assert len(written) == 4
     assert len(again.notes) == 2
     assert "damaged" in again.notes[0]
     assert again.splits["train"][:] == expected
-    assert encode_data(splits, tokenizer, task, settings(), 64, tmp_path).cache_hit
+    encode_data(splits, tokenizer, task, settings(), 64, tmp_path)
+    assert len(written) == 4
 
 
 def test_encoding_selection_of_rows_is_followed(splits, tokenizer, task, tmp_path):
