@@ -1,4 +1,4 @@
-"""The formats of data files: which endings tell them, and what load_dataset calls them."""
+"""The formats of data files: which endings tell them, and their names in `dataset.path`."""
 
 from collections.abc import Mapping
 
@@ -12,4 +12,4 @@ ENDINGS: Mapping[str, str] = {name: name for name in FORMATS} | {
     "iob": "conll",
 }
 BUILDERS: Mapping[str, str] = {name: name for name in FORMATS} | {"text": "txt"}
-"""The names under which load_dataset knows the formats, which `dataset.path` may have beside data_files."""
+"""What `dataset.path` may say beside data_files, as in load_dataset: the name of a format."""

@@ -47,8 +47,8 @@ def group_back(comparison: Comparison, separator: str) -> list[Column]:
 
 
 def _back(comparison: Comparison, lines: Sequence[Line], separator: str) -> list[Column]:
-    def means(value: Callable[[Row], float | None], words: Callable[[float | None], str]) -> list[str]:
-        return [words(line.mean(value)) for line in lines]
+    def means(value: Callable[[Run], float | None], words: Callable[[float | None], str]) -> list[str]:
+        return [words(line.mean(lambda row: value(row.run))) for line in lines]
 
     columns = [
         Column(score_heading(comparison, separator), [_score_cell(line) for line in lines], right=True),
@@ -61,9 +61,9 @@ def _back(comparison: Comparison, lines: Sequence[Line], separator: str) -> list
         columns.append(Column(f"g CO2e{separator}@{comparison.grid.code}", cells, right=True))
     return [
         *columns,
-        Column("time", means(lambda row: row.run.duration_s(), formats.duration), right=True),
-        Column(f"Wh per{separator}1,000", means(lambda row: row.run.wh_per_1000_predictions(), _measured), right=True),
-        Column(f"trained{separator}params", means(lambda row: row.run.trained_parameters(), formats.count), right=True),
+        Column("time", means(Run.duration_s, formats.duration), right=True),
+        Column(f"Wh per{separator}1,000", means(Run.wh_per_1000_predictions, _measured), right=True),
+        Column(f"trained{separator}params", means(Run.trained_parameters, formats.count), right=True),
         Column("how", [_badges(line) for line in lines]),
     ]
 

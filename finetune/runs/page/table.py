@@ -89,17 +89,9 @@ def _columns(comparison: Comparison, lines: Sequence[Line]) -> list[_Column]:
         heading = f"CO₂e @{comparison.grid.code}"
         columns.append((heading, True, lambda line: _grams_cell(line, lambda row: row.emissions_g_on_grid)))
     columns += [
-        ("time", True, lambda line: _number_cell(line, lambda row: row.run.duration_s(), formats.duration)),
-        (
-            "trained parameters",
-            True,
-            lambda line: _number_cell(line, lambda row: row.run.trained_parameters(), "{:,.0f}".format),
-        ),
-        (
-            "Wh per 1,000",
-            True,
-            lambda line: _number_cell(line, lambda row: row.run.wh_per_1000_predictions(), formats.significant),
-        ),
+        ("time", True, lambda line: _number_cell(line, Run.duration_s, formats.duration)),
+        ("trained parameters", True, lambda line: _number_cell(line, Run.trained_parameters, "{:,.0f}".format)),
+        ("Wh per 1,000", True, lambda line: _number_cell(line, Run.wh_per_1000_predictions, formats.significant)),
         ("how measured", False, lambda line: _cell("; ".join(dict.fromkeys(_methods(row.run) for row in line.rows)))),
     ]
     telling = [key for key in comparison.keys if len({str(line.differences.get(key)) for line in lines}) > 1]
@@ -139,8 +131,8 @@ def _grams_cell(line: Line, value: Callable[[Row], float | None]) -> Section:
     return _cell(facts.grams_words([row.run for row in line.rows], grams), value=grams)
 
 
-def _number_cell(line: Line, value: Callable[[Row], float | None], words: Callable[[float], str]) -> Section:
-    number = line.mean(value)
+def _number_cell(line: Line, value: Callable[[Run], float | None], words: Callable[[float], str]) -> Section:
+    number = line.mean(lambda row: value(row.run))
     return _cell("–" if number is None else words(number), value=number)
 
 
