@@ -13,18 +13,13 @@ from finetune.text import plural
 BADGES = {"measured": "m", "modelled": "M", "assumed": "a", "mixed": "x"}
 
 
-def short_id(run: Run) -> str:
-    """Return the last part of a run id, enough to name the run."""
-    return run.run_id.rpartition("-")[2]
-
-
 def run_front(comparison: Comparison) -> list[Column]:
     """Return who each run is: its name with a star on the front, its short id, its set."""
     names = []
     for row in comparison.rows:
         mark = "* " if row.on_front else "  "
         status = [] if row.run.is_finished else [f"  {row.run.status}"]
-        names.append("\n".join([mark + shorten(row.run.name, 24), f"  {short_id(row.run)}", *status]))
+        names.append("\n".join([mark + shorten(row.run.name, 24), f"  {row.run.short_id}", *status]))
     columns = [Column("  run", names)]
     if len(comparison.sets) > 1:
         columns.append(Column("set", [row.run_set.name if row.run_set else "–" for row in comparison.rows]))

@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.break_even import break_even_lines
-from finetune.runs.compare_columns import BADGES, group_back, group_front, run_back, run_front, short_id
+from finetune.runs.compare_columns import BADGES, group_back, group_front, run_back, run_front
 from finetune.runs.comparison import (
     Comparison,
     Delta,
@@ -217,7 +217,7 @@ def run_labels(comparison: Comparison) -> dict[str, str]:
     """Return the label of every run by its id."""
     runs = [row.run for row in comparison.rows]
     names = Counter(run.name for run in runs)
-    return {run.run_id: one_line(run.name if names[run.name] == 1 else f"{run.name} {short_id(run)}") for run in runs}
+    return {run.run_id: one_line(run.name if names[run.name] == 1 else f"{run.name} {run.short_id}") for run in runs}
 
 
 def line_labels(comparison: Comparison) -> dict[str, str]:

@@ -127,6 +127,11 @@ class Run:
         return "train" in as_mapping(self.emissions.get("phases"))
 
     @property
+    def short_id(self) -> str:
+        """Return the last part of the run id, enough to name the run."""
+        return self.run_id.rpartition("-")[2]
+
+    @property
     def is_finished(self) -> bool:
         """Tell whether the run came to its end (also when a stop rule ended it)."""
         return self.status in ("completed", "stopped")

@@ -38,7 +38,7 @@ def closing_panel(run: Run) -> str:
 def next_commands(run: Run, directory: Path, has_model: bool) -> list[str]:
     """Return the commands that make sense after this run."""
     by_default = in_default_folder(directory.parent)
-    reference = run.run_id.rpartition("-")[2] if by_default else str(directory)
+    reference = run.short_id if by_default else str(directory)
     folder = "" if by_default else f" --output-dir {directory.parent}"
     commands = [f"finetune show {reference}", f"finetune compare{folder}"]
     if has_model:
@@ -145,7 +145,7 @@ def list_table(runs: Sequence[Run], width: int) -> str:
     """Return one line a run, oldest first, for a terminal of `width` characters."""
     columns = [
         Column("run", [shorten(run.name, 28) for run in runs]),
-        Column("id", [run.run_id.rpartition("-")[2] for run in runs]),
+        Column("id", [run.short_id for run in runs]),
         Column("status", [run.status for run in runs]),
         Column("score", [_listed_score(run) for run in runs]),
         Column("energy", [_listed_energy(run) for run in runs], right=True),

@@ -135,7 +135,7 @@ def _seed_of(run: Run) -> int | None:
 
 
 def _names(run: Run) -> tuple[str, ...]:
-    return run.run_id, run.run_id.rpartition("-")[2], str(run.directory)
+    return run.run_id, run.short_id, str(run.directory)
 
 
 def _is_finished(run: Run | None) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from finetune.runs import formats
-from finetune.runs.compare_columns import members_words, short_id
+from finetune.runs.compare_columns import members_words
 from finetune.runs.comparison import Comparison, Group, Line, Row, component_methods
 from finetune.runs.differences import short_key
 from finetune.runs.page import facts
@@ -25,7 +25,7 @@ def runs_table(comparison: Comparison, kinds: Mapping[str, str], places: Mapping
     baseline = comparison.baseline.run_id if comparison.baseline is not None else None
 
     def head(row: Row) -> Section:
-        words = [short_id(row.run), "" if row.run.is_finished else row.run.status, "baseline" * (row.key == baseline)]
+        words = [row.run.short_id, "" if row.run.is_finished else row.run.status, "baseline" * (row.key == baseline)]
         return {
             "link": places[row.key],
             "run": places[row.key],
