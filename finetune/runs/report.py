@@ -37,9 +37,8 @@ def closing_panel(run: Run) -> str:
 
 def next_commands(run: Run, directory: Path, has_model: bool) -> list[str]:
     """Return the commands that make sense after this run."""
-    by_default = in_default_folder(directory.parent)
-    reference = run.short_id if by_default else str(directory)
-    folder = "" if by_default else f" --output-dir {directory.parent}"
+    folder = output_dir_option(directory.parent)
+    reference = str(directory) if folder else run.short_id
     commands = [f"finetune show {reference}", f"finetune compare{folder}"]
     if has_model:
         commands.insert(0, f"finetune predict {reference} FILE")
@@ -48,9 +47,10 @@ def next_commands(run: Run, directory: Path, has_model: bool) -> list[str]:
     return [("next    " if number == 0 else "        ") + command for number, command in enumerate(commands)]
 
 
-def in_default_folder(output_dir: Path) -> bool:
-    """Tell whether commands find runs in this folder without being told."""
-    return output_dir == Path(os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")
+def output_dir_option(folder: Path) -> str:
+    """Return what tells a command the folder of the runs; empty where it looks by itself."""
+    is_default = folder == Path(os.environ.get("FINETUNE_OUTPUT_DIR") or "runs")
+    return "" if is_default else f" --output-dir {folder}"
 
 
 def _score_lines(run: Run) -> list[str]:

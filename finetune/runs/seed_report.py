@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.record import Run, run_to_json
-from finetune.runs.report import in_default_folder
+from finetune.runs.report import output_dir_option
 from finetune.runs.statistics import Mean, mean_over_seeds
 from finetune.runs.tables import one_line, plain
 from finetune.runs.total import total_energy
@@ -73,5 +73,4 @@ def _score_words(runs: Sequence[Run]) -> str:
 
 
 def _folder(run: Run) -> str:
-    parent = run.directory.parent if run.directory is not None else Path("runs")
-    return "" if in_default_folder(parent) else f" --output-dir {parent}"
+    return output_dir_option(run.directory.parent if run.directory is not None else Path("runs"))

@@ -11,7 +11,7 @@ from typing import Any
 from finetune.runs import formats
 from finetune.runs.comparison import ScoreDifference
 from finetune.runs.energy_ratio import EnergyRatio
-from finetune.runs.report import in_default_folder
+from finetune.runs.report import output_dir_option
 from finetune.runs.tables import Column, markdown_table, plain, text_table
 from finetune.runs.total import total_energy
 from finetune.study.findings import Findings
@@ -39,7 +39,7 @@ def written(found: Findings, form: str) -> str:
     notes = [*energy_lines(results), pretraining_words(results), *results.notes]
     parts.append("\n".join(f"* {note}" for note in notes))
     if form == "text":
-        where = "" if in_default_folder(results.study.output_dir) else f" --output-dir {results.study.output_dir}"
+        where = output_dir_option(results.study.output_dir)
         parts.append(f"next     finetune compare {results.study.name}{where} --tag study")
     return plain("\n\n".join(parts))
 

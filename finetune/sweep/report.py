@@ -11,7 +11,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.record import Run
-from finetune.runs.report import in_default_folder
+from finetune.runs.report import output_dir_option
 from finetune.runs.tables import Column, one_line, plain, text_table
 from finetune.runs.total import total_energy
 from finetune.sweep.account import Amount, Entry, front, spent, trials
@@ -191,7 +191,7 @@ def _budget_lines(sweep: Sweep, total: Mapping[str, Any]) -> list[str]:
 
 def _next_lines(report: Report) -> list[str]:
     sweep, folder = report.sweep, Path(report.sweep.loaded.recipe.output_dir)
-    where = "" if in_default_folder(folder) else f" --output-dir {folder}"
+    where = output_dir_option(folder)
     lines = [f"next     finetune compare {sweep.name}{where}"]
     for entry in report.best[:1]:
         settings = shlex.join(overrides(sweep.space, entry.params))
