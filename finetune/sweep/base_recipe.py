@@ -13,7 +13,7 @@ from finetune.errors import FinetuneError
 from finetune.recipe.expected import expected, found, remedy
 from finetune.recipe.kinds import Section
 from finetune.recipe.load import LoadedRecipe, check_recipe, find_recipe
-from finetune.recipe.lookup import cannot_be_read
+from finetune.recipe.lookup import cannot_be_read, near_name, neighbours
 from finetune.recipe.problems import RECIPE, Place, Problem, refuse
 from finetune.recipe.shipped import shipped_recipes
 from finetune.recipe.yaml_lines import MAX_BYTES, Node, read_yaml
@@ -24,7 +24,7 @@ Keys = TypeVar("Keys", bound=Section)
 
 def read_entries(path: Path, verb: str, hint: str) -> tuple[Mapping[str, Node], list[Problem]]:
     """Return the keys of a file with their lines, and what is wrong with its YAML; raises FinetuneError without any."""
-    root, faults = read_yaml(_read_text(path, verb))
+    root, faults = read_yaml(_read_text(path, verb, hint))
     problems = [Problem(Place(RECIPE, fault.line), "", fault.message) for fault in faults]
     if root is None or not isinstance(root.value, dict):
         message = "expected a mapping (lines of key: value)" + (f", found {found(root.plain())}" if root else "")
@@ -84,15 +84,19 @@ def read_base_recipe(
     return reference, checked.loaded, faults
 
 
-def _read_text(path: Path, verb: str) -> str:
+def _read_text(path: Path, verb: str, hint: str) -> str:
     try:
         content = path.read_bytes()
         if len(content) > MAX_BYTES:
-            raise FinetuneError(f"{path}: {len(content):,} bytes; the file of a {verb} has at most {MAX_BYTES:,}")
+            raise FinetuneError(
+                f"{path}: {len(content):,} bytes; the file of a {verb} has at most {MAX_BYTES:,}",
+                "Is this the data file?",
+            )
         return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        near = near_name(path.name, neighbours(path.parent) or [])
+        raise FinetuneError(f"{path}: no such file", f"Did you mean {path.parent / near}?" if near else hint) from None
     except OSError as error:
-        raise FinetuneError(
-            f"{path} {cannot_be_read(error)}", f"finetune {verb} wants the file of a {verb}."
-        ) from error
+        raise FinetuneError(f"{path} {cannot_be_read(error)}", "Check the path and its permissions.") from error
     except UnicodeDecodeError as error:
         raise FinetuneError(f"{path}: not UTF-8", "Save the file as UTF-8.") from error
