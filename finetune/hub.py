@@ -99,7 +99,10 @@ def connection_problem(problem: BaseException) -> tuple[str, str] | None:
 def require_login() -> None:
     """Raise FinetuneError when nobody is logged in to the hub, or it is not to be asked; the token goes nowhere."""
     if is_offline():
-        raise FinetuneError("a push needs the hub, and HF_HUB_OFFLINE (--offline) forbids it", "Unset it.")
+        raise FinetuneError(
+            "a push needs the hub, and HF_HUB_OFFLINE (--offline) forbids it",
+            "Run without --offline, or unset HF_HUB_OFFLINE.",
+        )
     from huggingface_hub import get_token
 
     if get_token() is None:

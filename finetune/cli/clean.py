@@ -29,8 +29,9 @@ def clean(
 ) -> None:
     """Remove the checkpoints of finished runs; their models, records and predictions stay.
 
-    Runs that can be resumed keep theirs unless --all is given; a run that is alive always does. What killed runs left
-    half written goes too.
+    Runs that can be resumed keep theirs unless --all is given; a run that is alive always does.
+
+    What killed runs left half written goes too.
     """
     from finetune.runs.cleaning import never_began, removable_checkpoints, remove
     from finetune.runs.formats import file_size

@@ -81,7 +81,7 @@ def compare(
 ) -> None:
     """Put runs side by side: what differs, score with interval, kWh with band, g CO2e, time.
 
-    "Cheaper" is said only when the range of the energy ratio excludes 1, else "undecided".
+    A run is called cheaper only when the difference is larger than its uncertainty; else it is "undecided".
 
     Several seeds of a recipe are one line: the mean and its interval over the seeds.
 

@@ -8,7 +8,7 @@ import typer
 
 def doctor(
     country: Annotated[
-        str | None, typer.Option(help="Country that --country of run would name, ISO 3166 alpha-3, such as BRA.")
+        str | None, typer.Option(help="Country where the machine stands, for its CO2e: three letters, as BRA.")
     ] = None,
     output_dir: Annotated[
         Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")

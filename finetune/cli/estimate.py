@@ -26,13 +26,13 @@ def estimate(
         typer.Option("--no-probe", help="Train no step: tell from past runs in the output folder, or from arithmetic."),
     ] = False,
     country: Annotated[
-        str | None, typer.Option(help="Country whose grid the run draws from, ISO 3166 alpha-3, such as BRA.")
+        str | None, typer.Option(help="Country where the machine stands, for its CO2e: three letters, as BRA.")
     ] = None,
     region: Annotated[str | None, typer.Option(help="State or province of that country.")] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the estimate for programs.")] = False,
 ) -> None:
     """Forecast time, memory, energy and CO2e of a run, from some real steps on this machine.

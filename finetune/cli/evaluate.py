@@ -46,7 +46,7 @@ def evaluate(
         ),
     ] = None,
     country: Annotated[
-        str | None, typer.Option(help="Country whose grid is drawn from, ISO 3166 alpha-3.", show_default="the run's")
+        str | None, typer.Option(help="Country of the machine: three letters, as BRA.", show_default="the run's")
     ] = None,
     region: Annotated[
         str | None, typer.Option(help="State or province of that country, or gcp:REGION of Google Cloud.")
@@ -64,7 +64,8 @@ def evaluate(
     Nothing is added to the run, and the texts stay where they are: only --json and --html show some, shortened.
 
     With --zero-shot, --few-shot K or both it scores a checkpoint as it is, before any fine-tuning, on a recipe's data.
-    That makes a run record with its own energy, which show, list and compare read as any other.
+
+    That makes a run with its own energy, which list, show and compare know as any other.
     """
     import json
     import os

@@ -32,12 +32,12 @@ def inspect(
     output_dir: Annotated[
         Path, typer.Option(envvar="FINETUNE_OUTPUT_DIR", help="Folder of the run directories.")
     ] = Path("runs"),
-    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything for programs.")] = False,
 ) -> None:
     """Say what a checkpoint is: its kind, size, who may attend to whom, what fits it, and what fine-tuning takes.
 
-    Configuration and header of the weights are enough for that; only --probe and --attention load the weights.
+    That takes the configuration and the list of the weights; only --probe and --attention load the weights themselves.
     """
     import json
     import os

@@ -26,7 +26,7 @@ def predict(
         ),
     ] = "-",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write instead of stdout; for a folder another one.")
+        Path | None, typer.Option("--output", "-o", help="File to write instead of stdout; for a folder, a folder.")
     ] = None,
     format: Annotated[
         str | None, typer.Option(help="jsonl or csv; without it the ending of --output tells, else jsonl.")
@@ -47,7 +47,8 @@ def predict(
         ),
     ] = None,
     country: Annotated[
-        str | None, typer.Option(help="Country whose grid is drawn from, ISO 3166 alpha-3.", show_default="the run's")
+        str | None,
+        typer.Option(help="Country of the machine: three letters, as BRA.", show_default="the run's"),
     ] = None,
     region: Annotated[
         str | None, typer.Option(help="State or province of that country, or gcp:REGION of Google Cloud.")
@@ -62,7 +63,7 @@ def predict(
 
     Answers to a folder go beside its files, as FILE.predictions.jsonl.
 
-    At the end rows a second and energy on stderr.
+    At the end it says rows a second and energy, on stderr.
     """
     from finetune.console import quiet_libraries
 

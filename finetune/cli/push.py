@@ -32,7 +32,7 @@ def push(
         typer.Option("--public/--private", help="Who may see a new repository.", show_default="hub.hub_private_repo"),
     ] = None,
     merged: Annotated[
-        bool, typer.Option("--merged", help="Of a run with adapters the whole model instead of the adapter.")
+        bool, typer.Option("--merged", help="Upload the whole model of a run with adapters, not the adapter alone.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace what another run or somebody else has put there.")
@@ -47,7 +47,7 @@ def push(
 ) -> None:  # fmt: skip
     """Upload a run's model and its card to the hub: private unless asked otherwise, never over other work.
 
-    The token is that of hf auth login. A push that broke off is repeated; what is there already is not sent again.
+    Log in first: hf auth login. After a push that broke off, push again: what is there already is not sent twice.
     """
     import json
 

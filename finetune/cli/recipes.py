@@ -13,8 +13,9 @@ def recipes(
 ) -> None:
     """List the recipes that come with finetune, print one, or copy one to start from.
 
-    The list tells task, kind of model, data and the energy to expect, on a processor and on a GPU: no more than its
-    order of magnitude. finetune estimate RECIPE measures on your machine.
+    The list tells task, kind of model, data and the energy to expect, on a processor and on a GPU.
+
+    Of that energy only the order of magnitude is meant; finetune estimate RECIPE measures on your machine.
     """
     from finetune.recipe import shipped, work
 

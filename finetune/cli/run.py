@@ -43,11 +43,13 @@ def run(
     group: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Name in the record of the runs that belong together.", show_default="none, or new"
+            metavar="NAME",
+            help="Name for runs that belong together, kept in their records.",
+            show_default="none, or new",
         ),
     ] = None,
     country: Annotated[
-        str | None, typer.Option(help="Country whose grid the run draws from, ISO 3166 alpha-3, such as BRA.")
+        str | None, typer.Option(help="Country where the machine stands, for its CO2e: three letters, as BRA.")
     ] = None,
     region: Annotated[
         str | None, typer.Option(help="State or province of that country, or gcp:REGION of Google Cloud.")
@@ -65,15 +67,15 @@ def run(
         typer.Option(
             min=1,
             metavar="SECONDS",
-            help="Let the machine rest so long before the run begins, and tell what the run used above that; "
-            "not part of its energy. Not done unless asked for; 30 is enough.",
+            help="First measure the resting machine for so long (30 is enough), and say what the run used above that; "
+            "not part of its energy.",
         ),
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
     ] = None,
     trial: Annotated[str | None, typer.Option(hidden=True, help="What finetune sweep starts its trials with.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the run record instead of the closing lines.")] = False,
 ) -> None:
     """Fine-tune as a recipe says, and report energy and CO2e beside the scores.
@@ -82,7 +84,7 @@ def run(
 
     With a budget it stops in time to evaluate and save within it.
 
-    Ctrl-C, SIGTERM and SIGHUP save a checkpoint first; --resume goes on from there, bit for bit on a CPU.
+    Ctrl-C, SIGTERM and SIGHUP save a checkpoint first; --resume goes on from there as if it had never stopped.
     """
     import os
 

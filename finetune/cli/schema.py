@@ -6,7 +6,8 @@ import typer
 def schema() -> None:
     """Print the JSON Schema of a recipe, with which editors complete and check its keys.
 
-    finetune schema > recipe.schema.json, then begin the recipe with the line
+    Type finetune schema > recipe.schema.json, and begin the recipe with this line:
+
     # yaml-language-server: $schema=recipe.schema.json
     """
     from finetune.recipe.reference import recipe_schema_text

@@ -19,7 +19,7 @@ def study(
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Recipe settings for all strategies: dataset.path=my-data."),
+        typer.Argument(metavar="KEY=VALUE", help="Recipe settings for all of these ways: dataset.path=my-data."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which runs there will be, and which are finished.")
@@ -28,20 +28,20 @@ def study(
         bool,
         typer.Option(
             "--allow-shared",
-            help="Make runs beside others on this machine, without turns; their energy is then compared with no other.",
+            help="Train beside other runs on this machine, without waiting; such runs are not compared by energy.",
         ),
     ] = False,
     num_processes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes of each run, as in finetune run.")
     ] = None,
     country: Annotated[
-        str | None, typer.Option(help="Country whose grid the runs draw from, ISO 3166 alpha-3, such as BRA.")
+        str | None, typer.Option(help="Country where the machine stands, for its CO2e: three letters, as BRA.")
     ] = None,
     region: Annotated[str | None, typer.Option(help="State or province of that country.")] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the study for programs.")] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="Print Markdown tables.")] = False,
     html: Annotated[
@@ -52,9 +52,9 @@ def study(
         typer.Option(help="Also write the charts of score against rows and energy as .svg, .png or .pdf."),
     ] = None,
 ) -> None:
-    """Does transfer pay? Hold ways of training against each other on growing amounts of rows, over several seeds.
+    """Does transfer pay? Compare ways of training on growing numbers of rows, each with several seeds.
 
-    Says how many rows, and how much energy, each needs to reach the reference's score, and never extrapolates.
+    Says how many rows, and how much energy, each needs to reach the reference's score. It never extrapolates.
 
     Learning rates are chosen on validation; the test split is scored once a run.
 

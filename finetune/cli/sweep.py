@@ -21,27 +21,28 @@ def sweep(
         bool,
         typer.Option(
             "--allow-shared",
-            help="Make trials beside other runs on this machine, without turns; each then counts the whole machine's "
-            "energy, and as an objective that is taken as it is.",
+            help="Train beside other runs on this machine, without waiting; each trial then counts the whole "
+            "machine's energy, also where energy is the objective.",
         ),
     ] = False,
     num_processes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes of each run, as in finetune run.")
     ] = None,
     country: Annotated[
-        str | None, typer.Option(help="Country whose grid the runs draw from, ISO 3166 alpha-3, such as BRA.")
+        str | None, typer.Option(help="Country where the machine stands, for its CO2e: three letters, as BRA.")
     ] = None,
     region: Annotated[str | None, typer.Option(help="State or province of that country.")] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run directories, instead of the recipe's.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Reach for no hub: use what is on this machine.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the sweep for programs.")] = False,
 ) -> None:
     """Search for the settings of a recipe with the best score, or the best score for its energy.
 
-    Each trial is an ordinary run. The same command goes on where a sweep was stopped, and lets another terminal or
-    machine work on it too. Trials are judged by validation; the test split stays unseen.
+    Each trial is an ordinary run, judged by validation; the test split stays unseen.
+
+    The same command goes on where a sweep was stopped. In another terminal, or on another machine, it joins in.
     """
     import os
 

@@ -24,8 +24,9 @@ def validate(
 ) -> None:
     """Check a recipe and list every problem in it, in less than a second and without a network.
 
-    Keys, types, ranges, combinations, and whether local inputs exist; data and model are not opened (run --dry-run
-    does that).
+    Keys, types, ranges, combinations, and whether local inputs exist.
+
+    Data and model are not opened: finetune run --dry-run does that.
     """
     from finetune.recipe.load import check_recipe, load_recipe
 

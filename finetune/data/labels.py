@@ -154,7 +154,8 @@ def _encode_piece(reader: LabelReader, split: RawSplit, table: pyarrow.Table) ->
     if reader.scheme.problem_type == MULTI:
         if not _is_list(column):
             raise FinetuneError(
-                f"split {split.name}: column {reader.source!r} holds no lists, as it does in train", "Write it alike."
+                f"split {split.name}: column {reader.source!r} holds no lists, as it does in train",
+                f'Write lists here too, of a single label as well: "{reader.source}": ["a"]',
             )
         return flags_from_lists(split, table, column, reader.fixed, names)
     _check_flat(split, column, reader.source)

@@ -29,7 +29,9 @@ def write_picture(found: Inspection, path: Path) -> str:
     Raises FinetuneError for a model without masks, and for a PNG without matplotlib.
     """
     if not found.masks:
-        raise FinetuneError(f"--plot: {found.source.reference} has no masks to draw: {found.why_none}")
+        raise FinetuneError(
+            f"--plot: {found.source.reference} has no masks to draw: {found.why_none}", "Leave --plot out."
+        )
     chart = places(found)
     write_atomically(path, _png(chart) if path.suffix.lower() == ".png" else _svg(chart))
     return f"wrote {path} ({file_size(path.stat().st_size)})"

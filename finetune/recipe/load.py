@@ -110,7 +110,10 @@ def find_recipe(reference: str | Path) -> Path:
     if found.kind == "folder":
         recipes = [path / child for child in ("recipe.yaml", *_recipes_in(path))]
         inside = next((child for child in recipes if look_up(child).kind == "file"), None)
-        raise FinetuneError(f"{name} is a folder, not a recipe", f"Did you mean {inside}?" if inside else None)
+        raise FinetuneError(
+            f"{name} is a folder, not a recipe",
+            f"Did you mean {inside}?" if inside else "It holds none: finetune init writes one.",
+        )
     if found.kind == "other":
         raise FinetuneError(f"{name} is a device or a pipe, not a file", "Write the recipe to a file.")
     beside = _recipes_in(path.parent)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune.errors import FinetuneError
-from finetune.recipe.lookup import look_up
+from finetune.recipe.lookup import look_up, near_name, neighbours
 from finetune.text import nearest_or_all
 
 
@@ -51,8 +51,12 @@ def _file_or_shipped(reference: str, shipped: Mapping[str, Path], what: str, hin
         raise FinetuneError(f"{there.shown} {there.fault}", "Check the path and its permissions.")
     if reference in shipped:
         return shipped[reference]
+    path = Path(reference)
+    near = near_name(path.name, neighbours(path.parent) or [])
     known = nearest_or_all(reference, shipped, "shipped with finetune:")
-    raise FinetuneError(f"{reference}: no such {what} file; {known}", hint)
+    raise FinetuneError(
+        f"{reference}: no such {what} file; {known}", f"Did you mean {path.parent / near}?" if near else hint
+    )
 
 
 def describe_recipe(path: Path) -> str:

@@ -70,7 +70,9 @@ def never_began(output_dir: Path) -> tuple[Removable, ...]:
         folders = [path for path in sorted(output_dir.iterdir()) if path.is_dir() and not path.is_symlink()]
         return tuple(Removable(path.name, (path,), _size(path)) for path in folders if _never_began(path))
     except OSError as error:
-        raise FinetuneError(f"{output_dir}: cannot be read: {error.strerror}") from error
+        raise FinetuneError(
+            f"{output_dir}: cannot be read: {error.strerror}", f"See its permissions: ls -l {output_dir}"
+        ) from error
 
 
 def _never_began(folder: Path) -> bool:
@@ -85,7 +87,10 @@ def remove(removable: Removable) -> None:
         try:
             remove_path(path)
         except OSError as error:
-            raise FinetuneError(f"{path}: cannot be removed: {error.strerror or error}") from error
+            raise FinetuneError(
+                f"{path}: cannot be removed: {error.strerror or error}",
+                f"See its permissions: ls -ld {path.parent}. Then again: finetune clean",
+            ) from error
 
 
 def _checkpoints(checkpoints: Path, keep_best: bool) -> tuple[Path, ...]:

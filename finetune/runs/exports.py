@@ -21,7 +21,10 @@ def check_target(option: str, path: Path | None, endings: tuple[str, ...]) -> No
     if path is None:
         return
     if path.suffix.lower() not in endings:
-        raise FinetuneError(f"{option} {path}: the file must end in {join_words(endings, 'or')}")
+        raise FinetuneError(
+            f"{option} {path}: the file must end in {join_words(endings, 'or')}",
+            f"For example {option} {path.parent / (path.stem or 'page')}{endings[0]}",
+        )
     if not path.parent.is_dir():
         raise FinetuneError(f"{option} {path}: no folder {path.parent}", f"mkdir -p {path.parent}")
 

@@ -27,7 +27,10 @@ def with_journal(run: Run, directory: Path) -> Run:
     try:
         lives = read_journal(directory)
     except OSError as error:
-        raise FinetuneError(f"{directory}: the energy journal cannot be read: {error.strerror}") from error
+        raise FinetuneError(
+            f"{directory}: the energy journal cannot be read: {error.strerror}",
+            f"See its permissions: ls -l {directory}",
+        ) from error
     if not lives:
         return run
     kept = {name: run.emissions[name] for name in _ONLY_IN_RECORD if name in run.emissions}

@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 RECORD_NAME = "run.json"
 STATUSES = ("running", "completed", "stopped", "interrupted", "failed")
 DIED = "the process ended without writing its record"
+_DAMAGED = "finetune writes this file: bring back a copy of it, or remove the folder of the run."
 
 Section = dict[str, Any]
 
@@ -173,7 +174,7 @@ def run_from_json(content: Any, place: str = RECORD_NAME) -> Run:
     the message.
     """
     if not isinstance(content, dict) or not isinstance(content.get("run_id"), str):
-        raise FinetuneError(f"{place}: not a run record (no run_id)", "finetune writes these files itself.")
+        raise FinetuneError(f"{place}: not a run record (no run_id)", _DAMAGED)
     version = content.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise FinetuneError(
@@ -199,13 +200,13 @@ def _field_value(name: str, value: Any, place: str) -> Any:
         entries = _checked(name, value, list, "a list", place)
         return tuple(_checked("timeline", entry, dict, "a list of objects", place) for entry in entries)
     if name == "status" and value not in STATUSES:
-        raise FinetuneError(f"{place}: status: found {value!r}, allowed are {', '.join(STATUSES)}")
+        raise FinetuneError(f"{place}: status: found {value!r}, allowed are {', '.join(STATUSES)}", _DAMAGED)
     return value if name == "schema_version" else _checked(name, value, str, "text", place)
 
 
 def _checked(name: str, value: Any, kind: type, words: str, place: str) -> Any:
     if not isinstance(value, kind):
-        raise FinetuneError(f"{place}: {name}: found {type(value).__name__}, expected {words}")
+        raise FinetuneError(f"{place}: {name}: found {type(value).__name__}, expected {words}", _DAMAGED)
     return value
 
 
@@ -226,9 +227,11 @@ def read_run(directory: Path) -> Run:
     except FileNotFoundError:
         raise FinetuneError(f"{directory}: holds no {RECORD_NAME}", "finetune list shows the runs.") from None
     except OSError as error:
-        raise FinetuneError(f"{path}: cannot be read: {error.strerror}") from error
+        raise FinetuneError(
+            f"{path}: cannot be read: {error.strerror}", f"See its permissions: ls -l {path}"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise FinetuneError(f"{path}: not valid JSON: {error}") from error
+        raise FinetuneError(f"{path}: not valid JSON: {error}", _DAMAGED) from error
     run = replace(run_from_json(content, str(path)), directory=directory)
     if run.status == "running" and not is_alive(directory):
         from finetune.runs.interrupted import with_journal
@@ -281,7 +284,10 @@ def find_run(reference: str, output_dir: Path) -> Path:
     that is named cannot be read.
     """
     if not reference.strip():
-        raise FinetuneError("a run is named by its id, the beginning of its id, its name or its folder; found nothing")
+        raise FinetuneError(
+            "a run is named by its id, the beginning of its id, its name or its folder; found nothing",
+            "finetune list shows the runs.",
+        )
     as_folder = _as_folder(reference)
     unreadable: list[FinetuneError] = []
     for folder in (as_folder, output_dir / reference):
@@ -290,7 +296,11 @@ def find_run(reference: str, output_dir: Path) -> Path:
                 return folder
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
-                unreadable.append(FinetuneError(f"{folder}: cannot be read: {error.strerror}"))
+                unreadable.append(
+                    FinetuneError(
+                        f"{folder}: cannot be read: {error.strerror}", f"See its permissions: ls -ld {folder}"
+                    )
+                )
     if as_folder.is_absolute() or len(as_folder.parts) > 1:
         if unreadable:
             raise unreadable[0]

@@ -23,23 +23,27 @@ SHARED_MARK = " *"
 BASELINE_WORDS = {"majority": "majority class", "untrained": "untrained model", **ASKED_NAMES}
 
 
-def closing_panel(run: Run) -> str:
-    """Return the few lines printed at the end of a run: scores, energy, CO2e, time, and what to type next."""
+def closing_panel(run: Run, shown: bool = False) -> str:
+    """Return the few lines printed at the end of a run: scores, energy, CO2e, time, and what to type next.
+
+    `shown` says that `finetune show` prints them, which then is not among the next commands.
+    """
     title = one_line(f"{run.name}: {run.status}" + (f" ({run.status_reason})" if run.status_reason else ""))
     lines = [title, "─" * min(len(title), 100), *_score_lines(run), *_cost_lines(run)]
     if run.directory is not None:
         model = run.directory / "model"
         if model.is_dir():
             lines.append(f"model   {model}")
-        lines += next_commands(run, run.directory, has_model=model.is_dir())
+        lines += next_commands(run, run.directory, has_model=model.is_dir(), shown=shown)
     return plain("\n".join(lines))
 
 
-def next_commands(run: Run, directory: Path, has_model: bool) -> list[str]:
+def next_commands(run: Run, directory: Path, has_model: bool, shown: bool) -> list[str]:
     """Return the commands that make sense after this run."""
     folder = output_dir_option(directory.parent)
     reference = str(directory) if folder else run.short_id
-    commands = [f"finetune show {reference}", f"finetune compare{folder}"]
+    commands = [] if shown else [f"finetune show {reference}"]
+    commands.append(f"finetune compare{folder}")
     if has_model:
         commands.insert(0, f"finetune predict {reference} FILE")
     if run.status == "interrupted":

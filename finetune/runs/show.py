@@ -16,7 +16,7 @@ from finetune.text import join_some, plural
 def show_text(run: Run, width: int, timeline: bool = False) -> str:
     """Return a page about a run for a terminal of `width` characters; `timeline` adds its evaluations."""
     blocks = [
-        closing_panel(run),
+        closing_panel(run, shown=True),
         "\n".join(f"{name:<10}{one_line(value)}" for name, value in run_facts(run).items()),
         _scores(run),
         bias_text(run.bias, whole=False),

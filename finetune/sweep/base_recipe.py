@@ -91,11 +91,12 @@ def _read_text(path: Path, verb: str) -> str:
     try:
         content = path.read_bytes()
         if len(content) > MAX_BYTES:
-            raise FinetuneError(f"{path}: {len(content):,} bytes; the file of a {verb} has at most {MAX_BYTES:,}")
+            raise FinetuneError(
+                f"{path}: {len(content):,} bytes; the file of a {verb} has at most {MAX_BYTES:,}",
+                "Is this the data file?",
+            )
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise FinetuneError(
-            f"{path} {cannot_be_read(error)}", f"finetune {verb} wants the file of a {verb}."
-        ) from error
+        raise FinetuneError(f"{path} {cannot_be_read(error)}", "Check the path and its permissions.") from error
     except UnicodeDecodeError as error:
         raise FinetuneError(f"{path}: not UTF-8", "Save the file as UTF-8.") from error

@@ -95,7 +95,10 @@ def open_store(sweep: Sweep, folder: Path) -> Store:
             directions=["maximize" if each.greater_is_better else "minimize" for each in sweep.objectives],
         )  # fmt: skip
     except Exception as error:  # drivers of databases raise what they like
-        raise FinetuneError(f"storage {place} cannot be opened: {first_line(error)}", "Look at `storage`.") from error
+        raise FinetuneError(
+            f"storage {place} cannot be opened: {first_line(error)}",
+            "storage names a file, or a database (sqlite:////home/me/sweeps.db); left out, it is a journal of its own.",
+        ) from error
     known = study.user_attrs.get(_DEFINITION)
     if known is None:
         study.set_user_attr(_DEFINITION, sweep.fingerprint())

@@ -331,7 +331,8 @@ def balanced_weights(known: Any, labels: LabelScheme) -> list[float]:
     flat = [chunk.flatten() for chunk in known.chunks]
     if any(part.type.num_fields for part in flat):
         raise FinetuneError(
-            "training.class_weights: balanced counts the tags of tokens, and the data has spans", "Give the weights."
+            "training.class_weights: balanced counts the tags of tokens, and the data has spans",
+            "Give the weights yourself, one a label: training.class_weights: [1.0, 2.0, …]",
         )
     tags = numpy.concatenate([part.to_numpy() for part in flat])
     counts = numpy.bincount(tags[tags >= 0], minlength=labels.num_labels).tolist()

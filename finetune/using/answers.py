@@ -24,7 +24,9 @@ def choose_format(asked: str | None, output: Path | None) -> str:
     by_ending = output is not None and output.suffix.lower() == ".csv"
     chosen = asked or ("csv" if by_ending else "jsonl")
     if chosen not in FORMATS:
-        raise FinetuneError(f"--format {chosen}: expected {' or '.join(FORMATS)}")
+        raise FinetuneError(
+            f"--format {chosen}: expected {' or '.join(FORMATS)}", "Leave it out: the ending of --output tells."
+        )
     return chosen
 
 

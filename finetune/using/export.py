@@ -29,7 +29,8 @@ def export(reference: str, output_dir: Path, to: Path, format: str) -> str:
     if format not in FORMATS:
         near = did_you_mean(format, FORMATS)
         raise FinetuneError(
-            f"--format {format}: expected {join_words(FORMATS)}", f"Did you mean {near}?" if near else None
+            f"--format {format}: expected {join_words(FORMATS)}",
+            f"Did you mean {near}?" if near else "Leave it out for safetensors.",
         )
     run = read_run(find_run(reference, output_dir))
     folder = model_folder(run)

@@ -150,6 +150,9 @@ def test_pairs_are_read_by_detected_and_by_named_columns(tmp_path):
         read_pairs(write(tmp_path, rows), {})
     with pytest.raises(FinetuneError, match="no column 'C'"):
         read_pairs(write(tmp_path, rows), {"more": "C"})
+    with pytest.raises(FinetuneError, match=r"no pair can be used \(both sentences are the same: 1\)") as caught:
+        read_pairs(write(tmp_path, rows[1:]), {"more": "A", "less": "B"})
+    assert caught.value.hint == "Read as pairs: 'A' and 'B'. Others: --column more=…"
     pairs = Pairs("crows", tuple(Pair(str(at), "", "") for at in range(9)), {}, "")
     assert len(sampled(pairs, 4).pairs) == 4
     assert sampled(pairs, 4).left_out == {"beyond the sample": 5}

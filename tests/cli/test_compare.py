@@ -101,8 +101,9 @@ def test_compare_html_and_plot_are_written_beside_the_table(on_stored_runs, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--html", "run.json"], "--html run.json: the file must end in .html or .htm"),
+        (["--html", "run.json"], "the file must end in .html or .htm\nhint: For example --html run.html"),
         (["--plot", "plot.jpg"], "--plot plot.jpg: the file must end in .svg, .png or .pdf"),
+        (["--html", "."], "--html .: the file must end in .html or .htm\nhint: For example --html page.html"),
         (["--html", "nowhere/page.html"], "--html nowhere/page.html: no folder nowhere"),
     ],
 )

@@ -97,6 +97,7 @@ def test_record_says_what_is_wrong_with_a_file(tmp_path, content, complaint):
         read_run(tmp_path)
     assert complaint in error.value.message
     assert str(tmp_path / "run.json") in error.value.message
+    assert "newer finetune" in error.value.hint or "bring back a copy" in error.value.hint
 
 
 def test_record_reads_old_files_without_later_fields_and_null_sections():

@@ -81,6 +81,13 @@ def test_definition_a_study_file_that_is_not_there_or_cannot_be_reached_is_told(
         find_study(str(tmp_path / "link.yaml"))
 
 
+def test_definition_a_file_that_is_not_there_is_told_with_its_likeliest_name(tmp_path):
+    (tmp_path / "small.yaml").write_text("recipe: quickstart\n")
+    with pytest.raises(FinetuneError, match=r"smal\.yaml: no such study file") as caught:
+        find_study(str(tmp_path / "smal.yaml"))
+    assert caught.value.hint == f"Did you mean {tmp_path / 'small.yaml'}?"
+
+
 def test_definition_dry_run_prints_the_plan_and_makes_nothing(study_file, capsys, tmp_path):
     assert main(["study", str(study_file()), "training.num_train_epochs=4", "--dry-run"]) == 0
     printed = capsys.readouterr().out

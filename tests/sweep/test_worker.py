@@ -209,8 +209,9 @@ def test_worker_two_on_one_storage_make_twelve_trials_once_within_the_budget(
 
 
 def test_worker_a_storage_that_cannot_be_opened_is_told(new_worker, sweep_file, tmp_path):
-    with pytest.raises(FinetuneError, match=r"storage sqlite:///.*/none/sweep\.db cannot be opened"):
+    with pytest.raises(FinetuneError, match=r"storage sqlite:///.*/none/sweep\.db cannot be opened") as caught:
         new_worker(sweep_file(storage=f"sqlite:///{tmp_path}/none/sweep.db"))
+    assert caught.value.hint.startswith("storage names a file, or a database")
 
 
 def test_worker_another_definition_is_another_sweep(new_worker, sweep_file):
