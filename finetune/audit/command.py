@@ -18,7 +18,6 @@ from finetune.data.sources import load_data
 from finetune.errors import FinetuneError
 from finetune.evaluation.predict import Predictor, task_context
 from finetune.evaluation.predict_file import load_model, open_finished
-from finetune.inspection.source import names_a_run
 from finetune.models.build import PROBLEM_TYPES, Checkpoint, open_checkpoint
 from finetune.recipe.bias_keys import BiasProbe, bias_probes, entry_faults
 from finetune.recipe.load import load_recipe
@@ -26,7 +25,7 @@ from finetune.recipe.schema import Model as ModelSettings
 from finetune.runs.card import model_card
 from finetune.runs.card_metadata import languages
 from finetune.runs.files import write_atomically
-from finetune.runs.record import RECORD_NAME, Run, find_run, read_run, write_run
+from finetune.runs.record import RECORD_NAME, Run, find_run, names_a_run, read_run, write_run
 from finetune.tasks import LabelScheme, Task, all_tasks
 from finetune.training.hardware import choose_precision, pick_device, start_accelerator
 

@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +22,8 @@ from finetune.text import did_you_mean
 
 __all__ = [
     "RECORD_NAME", "SCHEMA_VERSION", "Run", "Score", "claim_run", "find_run", "heartbeat", "is_alive", "list_runs",
-    "new_run_directory", "new_run_id", "read_run", "release", "run_from_json", "run_to_json", "scrub", "utc_now",
-    "write_atomically", "write_run",
+    "matching_runs", "model_folder", "names_a_run", "new_run_directory", "new_run_id", "read_run", "release",
+    "run_from_json", "run_to_json", "scrub", "utc_now", "write_atomically", "write_run",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -267,9 +267,7 @@ def find_run(reference: str, output_dir: Path) -> Path:
             raise unreadable[0]
         raise FinetuneError(f"{reference}: no such run directory", f"finetune list --output-dir {as_folder.parent}")
     runs = list_runs(output_dir)[0]
-    matches = [run for run in runs if run.name == reference] or [
-        run for run in runs if run.run_id.startswith(reference) or run.run_id.endswith(f"-{reference}")
-    ]
+    matches = matching_runs(reference, runs)
     if len(matches) == 1 and matches[0].directory is not None:
         return matches[0].directory
     if matches:
@@ -283,6 +281,44 @@ def find_run(reference: str, output_dir: Path) -> Path:
     raise FinetuneError(
         f"{reference}: no such run in {output_dir}",
         f"Did you mean {near}?" if near else f"finetune list --output-dir {output_dir}",
+    )
+
+
+def matching_runs(reference: str, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that a person may mean: those of that name, else those whose id begins or ends so, or folder."""
+    return [run for run in runs if run.name == reference] or [
+        run
+        for run in runs
+        if run.run_id.startswith(reference)
+        or run.run_id.endswith(f"-{reference}")
+        or (run.directory is not None and run.directory.name == reference)  # a folder that was renamed
+    ]
+
+
+def names_a_run(reference: str, output_dir: Path) -> bool:
+    """Tell whether a reference that may be a checkpoint is one run of a folder, or several."""
+    return output_dir.is_dir() and bool(matching_runs(reference, list_runs(output_dir)[0]))
+
+
+def model_folder(run: Run) -> Path:
+    """Return the folder of the model that a run has saved; raises FinetuneError when it has none, and says why."""
+    if run.directory is not None and (run.directory / "model" / "config.json").is_file():
+        return run.directory / "model"
+    place = run.directory or run.run_id
+    if "scored" in run.prompted:
+        raise FinetuneError(
+            f"{run.run_id}: the run only asked its checkpoint, and trained no model",
+            f"finetune run {place}/recipe.yaml trains it.",
+        )
+    if run.status == "running":
+        raise FinetuneError(f"{run.run_id}: the run is still alive and has no model yet", "Wait for it to end.")
+    if run.is_finished:
+        raise FinetuneError(
+            f"{run.run_id}: the run is {run.status}, but its model is gone (model/config.json)",
+            f"finetune run {place}/recipe.yaml trains it again.",
+        )
+    raise FinetuneError(
+        f"{run.run_id}: the run is {run.status} and has no model yet", f"finetune run --resume {place} goes on with it."
     )
 
 
