@@ -84,6 +84,9 @@ def test_completions_are_scored_after_the_prompt(subject, tmp_path):
     assert few.features[0]["input_ids"] != zero.features[0]["input_ids"]
     [shown] = {tuple(few.facts["example_rows"])}
     assert set(shown) <= set(range(1, 25))
+    writing, _ = subject("gpt2", "evaluation.metrics=[rougeL]", task="text-generation", path=path)
+    assert "rougeL" in writing.metric_names  # prompts and completions have what is written to compare with
+    assert writing.context.writes
 
 
 def test_texts_are_written_after_the_prompt(subject, tmp_path):
