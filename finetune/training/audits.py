@@ -14,6 +14,7 @@ from finetune.models.architecture import ENCODER_ONLY
 from finetune.models.build import open_checkpoint
 from finetune.recipe.bias_keys import bias_probes
 from finetune.runs.card_metadata import languages
+from finetune.training.hardware import without_autocast
 from finetune.training.measure import reported_split
 from finetune.training.outlook import Outlook
 from finetune.training.prepare import Prepared
@@ -48,9 +49,7 @@ def audit_before(prepared: Prepared, session: Session, probes: tuple[OpenProbe, 
         def language_model() -> tuple[LanguageModel | None, str | None]:
             if smoke or settings.init == "scratch":
                 return None, "the run begins from random weights: their likelihoods are noise"
-            return open_language_model(
-                open_checkpoint(settings), settings, prepared.accelerator.device, session.check
-            )
+            return open_language_model(open_checkpoint(settings), settings, prepared.accelerator.device, session.check)
 
         state = take_random_state()  # a head that the checkpoint lacks is drawn before it is found out
         found = _results(prepared, session, probes, language_model)
@@ -78,7 +77,9 @@ def audit_after(prepared: Prepared, session: Session, probes: tuple[OpenProbe, .
         if no_room is not None:
             found = [Result(reason=no_room)] * len(probes)
         else:
-            found = _results(prepared, session, probes, language_model)
+            # Likelihoods in float32, as those before are; labels come from the predictor, which has its own autocast.
+            with without_autocast(prepared.bare_model):
+                found = _results(prepared, session, probes, language_model)
     confidence = prepared.recipe.evaluation.confidence
     session.will_end(bias=record_results(probes, found, AFTER, session.run.bias, confidence))
 
