@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,28 +10,29 @@ from typing import Any
 
 from finetune.audit.asking import asker
 from finetune.audit.cases import EvaluationTexts, evaluation_texts
-from finetune.audit.likelihood import load_language_model, why_no_head
-from finetune.audit.probes import TASK, Subject, look, open_probes, record_results
+from finetune.audit.likelihood import LanguageModel, open_language_model, why_no_head
+from finetune.audit.probes import TASK, Said, Subject, look, open_probes, record_results
 from finetune.audit.results import Result
 from finetune.audit.table import read_table
 from finetune.console import say
 from finetune.data.sources import load_data
 from finetune.errors import FinetuneError
-from finetune.evaluation.predict import Predictor, task_context
-from finetune.evaluation.predict_file import load_model, open_finished
-from finetune.inspection.source import names_a_run
-from finetune.models.build import PROBLEM_TYPES, Checkpoint, open_checkpoint
+from finetune.evaluation.predict import task_context
+from finetune.evaluation.predict_file import open_finished
+from finetune.models.build import PROBLEM_TYPES, Checkpoint, build_model, open_checkpoint
 from finetune.recipe.bias_keys import BiasProbe, bias_probes, entry_faults
 from finetune.recipe.load import load_recipe
 from finetune.recipe.schema import Model as ModelSettings
 from finetune.runs.card import model_card
 from finetune.runs.card_metadata import languages
 from finetune.runs.files import write_atomically
-from finetune.runs.record import RECORD_NAME, Run, find_run, read_run, write_run
-from finetune.tasks import LabelScheme, Task, all_tasks
-from finetune.training.hardware import choose_precision, pick_device, start_accelerator
+from finetune.runs.record import RECORD_NAME, Run, find_run, names_a_run, read_run, write_run
+from finetune.tasks import LabelScheme, all_tasks
+from finetune.training.hardware import pick_device
+from finetune.using.model import open_predictor, place
 
 _HEAD = "ForSequenceClassification"
+_BATCH_ROWS = 32
 CONFIDENCE = 0.95
 
 
@@ -97,7 +99,7 @@ def _run_of(request: Request) -> Run | None:
 def _settings(request: Request, run: Run | None) -> tuple[BiasProbe, ...]:
     for entry in request.probes:
         for fault in entry_faults(dict(entry)):
-            raise FinetuneError(fault.replace("hateful_label", "--hateful-label").replace("_", "-"), _HINT)
+            raise FinetuneError(_as_option(fault), _HINT)
     if request.probes:
         return bias_probes([dict(entry) for entry in request.probes])
     own = bias_probes(_recipe_of(run).evaluation.bias) if run is not None else ()
@@ -107,6 +109,12 @@ def _settings(request: Request, run: Run | None) -> tuple[BiasProbe, ...]:
             _HINT,
         )
     return own
+
+
+def _as_option(fault: str) -> str:
+    """Return a fault of an entry as one of the command line, where the key that it begins with is an option."""
+    key = re.split(r"\W", fault, maxsplit=1)[0]
+    return f"--{key.replace('_', '-')}{fault[len(key) :]}" if key in BiasProbe.model_fields else fault
 
 
 _HINT = "For example --swaps --language en, --pairs FILE, or --groups FILE --language en --hateful-label LABEL."
@@ -123,15 +131,12 @@ def _of_run(request: Request, run: Run) -> _Audited:
     said = None
     labels = LabelScheme(str(run.dataset.get("problem_type")), tuple(run.dataset.get("label_names") or ()))
     if task.name == TASK:
-        model, context = load_model(finished)
-        said = asker(_predictor(model, task, context, finished.batch_size, run.training))
-    checkpoint = open_checkpoint(ModelSettings(name_or_path=str(finished.folder)))
+        said = asker(open_predictor(finished)[0])
+    settings = ModelSettings(name_or_path=str(finished.folder))
     subject = Subject(
         said,
         f"the probe needs labels for texts, and the task is {task.name}",
-        lambda: (
-            (None, reason) if (reason := why_no_head(task.name)) else load_language_model(checkpoint, pick_device())
-        ),
+        lambda: (None, reason) if (reason := why_no_head(task.name)) else _language_model(settings),
         tuple(languages(run)),
     )
 
@@ -143,27 +148,20 @@ def _of_run(request: Request, run: Run) -> _Audited:
     return _Audited(subject, labels, texts, task.name, recipe.evaluation.confidence)
 
 
-def _predictor(model: Any, task: Task, context: Any, batch_size: int, trained: Mapping[str, Any]) -> Predictor:
-    """Return the forward path in the run's own precision where it computed on the same kind of device."""
-    device = pick_device()
-    precision = trained.get("mixed_precision") if trained.get("device") == device else None
-    precision = precision or choose_precision("auto", device, model.config.model_type)
-    accelerator = start_accelerator(precision, [], ".")
-    return Predictor(
-        model.to(accelerator.device), task, context, batch_size, accelerator.device, accelerator.autocast
-    )  # fmt: skip
+def _language_model(settings: ModelSettings) -> tuple[LanguageModel | None, str | None]:
+    return open_language_model(open_checkpoint(settings), settings, pick_device())
 
 
 def _of_checkpoint(request: Request) -> _Audited:
     """Return a checkpoint: its likelihoods, and its answers where it was saved with a trained classifier."""
-    checkpoint = open_checkpoint(ModelSettings(name_or_path=request.model, revision=request.revision))
+    settings = ModelSettings(name_or_path=request.model, revision=request.revision)
+    checkpoint = open_checkpoint(settings)
     named = next((name for name in checkpoint.config.architectures or () if name.endswith(_HEAD)), None)
     labels = _labels_of(checkpoint) if named else LabelScheme(PROBLEM_TYPES[0])
-    subject = Subject(
-        _said_by(checkpoint, labels) if named else None,
-        "the checkpoint has no trained classifier, so it gives no labels to texts",
-        lambda: load_language_model(checkpoint, pick_device()),
+    said, reason = (
+        _said_by(checkpoint, settings, labels) if named else (None, "the checkpoint has no trained classifier")
     )
+    subject = Subject(said, f"{reason}, so it gives no labels to texts", lambda: _language_model(settings))
 
     def texts() -> EvaluationTexts:
         raise FinetuneError(
@@ -180,18 +178,16 @@ def _labels_of(checkpoint: Checkpoint) -> LabelScheme:
     return LabelScheme(config.problem_type or usual, names)
 
 
-def _said_by(checkpoint: Checkpoint, labels: LabelScheme) -> Any:
-    import torch
-    import transformers
-
+def _said_by(checkpoint: Checkpoint, settings: ModelSettings, labels: LabelScheme) -> tuple[Said | None, str | None]:
+    """Return what asks a saved classifier, or None and what is missing of it."""
     task = all_tasks()[TASK]
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        checkpoint.source, revision=checkpoint.revision or "main", dtype=torch.float32, use_safetensors=True
-    )
+    model, new_weights = build_model(checkpoint, settings, task, labels)
+    if new_weights:
+        return None, "the checkpoint lacks weights of its classifier"
     context = task_context(
         checkpoint.tokenizer, labels, checkpoint.kind, model.config, checkpoint.max_length(None), {}, {}
     )
-    return asker(_predictor(model.eval(), task, context, 32, {}))
+    return asker(place(model, task, context, _BATCH_ROWS, {})[0]), None
 
 
 def _texts_of(path: Path | None) -> EvaluationTexts:

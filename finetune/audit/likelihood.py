@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import FinetuneError
 from finetune.models.architecture import DECODER_ONLY, ENCODER_ONLY, max_positions
-from finetune.models.heads import has_head
+from finetune.models.language import load_language_model
 
 if TYPE_CHECKING:
     from finetune.models.build import Checkpoint
+    from finetune.recipe.schema import Model as ModelSettings
 
-_AUTO_CLASSES = {ENCODER_ONLY: "AutoModelForMaskedLM", DECODER_ONLY: "AutoModelForCausalLM"}
+_KINDS = (ENCODER_ONLY, DECODER_ONLY)
 # Heads of other tasks: weights that were trained under them were not trained to tell words.
 _OTHER_HEADS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
 LANGUAGE_TASKS = ("fill-mask", "text-generation")
+_HINT = "Only safetensors weights are loaded; save_pretrained of transformers writes them."
 _BATCH_ROWS = 64
 _LOGITS_AT_ONCE = 1 << 26  # 256 MB
 
@@ -33,8 +34,10 @@ class LanguageModel:
     check: Callable[[], None] = lambda: None  # called between batches; may raise to interrupt
 
 
-def load_language_model(checkpoint: Checkpoint, device: Any) -> tuple[LanguageModel | None, str | None]:
-    """Return a checkpoint with its head for words, or the reason why its likelihoods would be noise.
+def open_language_model(
+    checkpoint: Checkpoint, settings: ModelSettings, device: Any, check: Callable[[], None] = lambda: None
+) -> tuple[LanguageModel | None, str | None]:
+    """Return a checkpoint with its head for words on a device, or the reason why its likelihoods would be noise.
 
     Every weight of the head must be in the checkpoint, and no other head may have been trained on top. Raises
     FinetuneError when the weights cannot be read.
@@ -42,37 +45,18 @@ def load_language_model(checkpoint: Checkpoint, device: Any) -> tuple[LanguageMo
     reason = why_no_likelihood(checkpoint)
     if reason is not None:
         return None, reason
-    import torch
-    import transformers
-
-    auto = getattr(transformers, _AUTO_CLASSES[checkpoint.kind])
-    try:
-        model, report = auto.from_pretrained(
-            checkpoint.source, revision=checkpoint.revision or "main", dtype=torch.float32, use_safetensors=True,
-            trust_remote_code=False, output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise FinetuneError(
-            f"{checkpoint.reference}: the weights could not be loaded: {said}",
-            "Only safetensors weights are loaded; save_pretrained of transformers writes them.",
-        ) from error
-    missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        shown = ", ".join(missing[:3]) + more
-        return None, f"the checkpoint lacks its trained language-modelling head ({shown}): its likelihoods are noise"
+    model, reason = load_language_model(checkpoint, settings, _HINT)
+    if model is None:
+        return None, reason
     if getattr(model.config, "use_cache", False):
-        model.config.use_cache = False
-    return LanguageModel(model.to(device).eval(), checkpoint.tokenizer, checkpoint.kind == ENCODER_ONLY, device), None
+        model.config.use_cache = False  # keys and values would be copied for nothing
+    return LanguageModel(model.to(device), checkpoint.tokenizer, checkpoint.kind == ENCODER_ONLY, device, check), None
 
 
 def why_no_likelihood(checkpoint: Checkpoint) -> str | None:
     """Return why a checkpoint has no likelihoods of sentences, by its configuration alone; None: it may have."""
-    if checkpoint.kind not in _AUTO_CLASSES:
+    if checkpoint.kind not in _KINDS:
         return f"likelihoods of a sentence are defined for masked and causal models, and this one is {checkpoint.kind}"
-    if not has_head(_AUTO_CLASSES[checkpoint.kind], checkpoint.model_type):
-        return f"transformers has no language-modelling head for a {checkpoint.model_type} model"
     for name in checkpoint.config.architectures or ():
         if name.endswith(tuple(f"For{head}" for head in _OTHER_HEADS)):
             return f"the weights were trained under another head ({name}), not to tell words"

@@ -16,14 +16,13 @@ from finetune.evaluation.answers import Answers
 from finetune.evaluation.predict import task_context, whole_answer
 from finetune.models.architecture import transformer_kind
 from finetune.models.heads import auto_class
+from finetune.runs.record import Run
+from finetune.runs.usable import model_folder
 from finetune.tasks import Context, LabelScheme, Task, all_tasks
 from finetune.text import did_you_mean, first_line, join_words, plural
 
 if TYPE_CHECKING:
     from finetune.evaluation.predict import Predictor
-    from finetune.runs.record import Run
-
-MODEL_FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,8 @@ class Answer:
 
 
 def open_finished(run: Run) -> Finished:
-    """Return how to use a run's model; raises FinetuneError when it has none (yet)."""
-    directory = run.directory
-    if directory is None or not (directory / MODEL_FOLDER / "config.json").is_file():
-        raise _no_model(run)
+    """Return how to use a run's model; raises FinetuneError when it has none, or its record lacks what that takes."""
+    folder = model_folder(run)
     task = all_tasks().get(run.recipe.get("task", ""))
     known = ("max_length", "columns")
     if task is None or not all(run.dataset.get(key) for key in known):
@@ -74,7 +71,7 @@ def open_finished(run: Run) -> Finished:
     trained = {role: name for role, name in run.dataset["columns"].items() if isinstance(name, str)}
     return Finished(
         run=run,
-        folder=directory / MODEL_FOLDER,
+        folder=folder,
         task=_as_trained(task, trained),
         max_length=run.dataset["max_length"],
         preprocessing=run.recipe.get("preprocessing", {}),
@@ -100,18 +97,6 @@ def scored_task(finished: Finished) -> Task:
     trained = next(form for form in forms if own <= {column.role for column in form})
     columns = (*finished.task.columns, *(column for column in trained if column.target))
     return replace(whole, columns=columns, forms=tuple(form for form in forms if form is not trained))
-
-
-def _no_model(run: Run) -> FinetuneError:
-    if run.status == "running":
-        return FinetuneError(f"{run.run_id}: the run is still alive and has no model yet", "Wait for it to end.")
-    if run.is_finished:
-        return FinetuneError(
-            f"{run.run_id}: the run is {run.status}, but its folder {MODEL_FOLDER}/ is gone", "Train it again."
-        )
-    return FinetuneError(
-        f"{run.run_id}: the run is {run.status} and has no model yet", f"finetune run --resume {run.run_id}"
-    )
 
 
 def load_model(finished: Finished, predicting: bool = True) -> tuple[Any, Context]:

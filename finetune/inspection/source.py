@@ -12,7 +12,8 @@ from finetune.errors import FinetuneError
 from finetune.hub import go_offline_if_unreachable
 from finetune.inspection.weights import SINGLE, Tensor, Weights, read_folder, weights_from
 from finetune.package_paths import is_package_path, resolve_package_path
-from finetune.runs.record import RECORD_NAME, find_run, list_runs
+from finetune.runs.record import RECORD_NAME, find_run, names_a_run, read_run
+from finetune.runs.usable import model_folder
 from finetune.text import join_words
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")
@@ -50,30 +51,14 @@ def open_source(reference: str, output_dir: Path, revision: str | None = None) -
 def _folder(reference: str, output_dir: Path) -> Path | None:
     path = Path(reference).expanduser() if not reference.startswith("~") or reference[1:2] in ("", "/") else None
     if path is not None and path.is_dir():
-        return _model_of_run(path) if (path / RECORD_NAME).is_file() else path
+        return model_folder(read_run(path)) if (path / RECORD_NAME).is_file() else path
     if path is not None and path.is_file():
         raise FinetuneError(f"{reference} is a file, and a checkpoint is a folder", f"Name its folder: {path.parent}")
     if names_a_run(reference, output_dir):
-        return _model_of_run(find_run(reference, output_dir))
+        return model_folder(read_run(find_run(reference, output_dir)))
     if reference.startswith(("/", "./", "../", "~")) or reference.count("/") > 1:
         raise FinetuneError(f"{reference}: no such folder", "Name a hub id, a folder, package:… or a run.")
     return None
-
-
-def names_a_run(reference: str, output_dir: Path) -> bool:
-    """Tell whether a reference is the name, the id or part of the id of a run in a folder."""
-    return output_dir.is_dir() and any(
-        run.name == reference or run.run_id.startswith(reference) or run.run_id.endswith(f"-{reference}")
-        for run in list_runs(output_dir)[0]
-    )
-
-
-def _model_of_run(directory: Path) -> Path:
-    if not (directory / "model").is_dir():
-        raise FinetuneError(
-            f"{directory}: the run has not saved a model", f"finetune show {directory.name} says how far it came."
-        )
-    return directory / "model"
 
 
 def _from_folder(reference: str, folder: Path) -> Source:

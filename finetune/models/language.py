@@ -20,11 +20,11 @@ LANGUAGE_HEADS = {
 }
 
 
-def load_language_model(checkpoint: Checkpoint, settings: ModelSettings) -> tuple[Any, str | None]:
+def load_language_model(checkpoint: Checkpoint, settings: ModelSettings, hint: str) -> tuple[Any, str | None]:
     """Return (model, None), in float32 on the CPU and ready to be asked, or (None, why its likelihoods are noise).
 
-    A head counts as trained when every weight of it is in the checkpoint, or tied to one that is. Raises FinetuneError
-    when the weights cannot be read.
+    A head counts as trained when every weight of it is in the checkpoint, or tied to one that is. Raises FinetuneError,
+    with `hint`, when the weights cannot be read.
     """
     import torch
     import transformers
@@ -49,16 +49,32 @@ def load_language_model(checkpoint: Checkpoint, settings: ModelSettings) -> tupl
         reason = first_line(error)
         raise FinetuneError(
             f"model.name_or_path: {checkpoint.reference} could not be loaded as a language model: {reason}",
-            "Leave zero_shot and few_shot out of evaluation.baselines.",
+            hint,
         ) from error
     missing = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if missing:
         some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        return None, f"{checkpoint.reference} has no trained head for {words}: not in its weights are {some}"
+        return None, f"the checkpoint has no trained head for {words} (its weights lack {some}): likelihoods are noise"
     if len(checkpoint.tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(checkpoint.tokenizer))
+        _make_room(model, len(checkpoint.tokenizer))
     keep_outputs_exact(model)
     return model.eval(), None
+
+
+def _make_room(model: Any, rows: int) -> None:
+    """Let a model read so many tokens: those that its tokenizer was given here pad texts, and mean nothing.
+
+    Not resize_token_embeddings(): the head keeps to the words that it was trained on, so that no random row takes a
+    share of their probabilities.
+    """
+    import torch
+
+    table = model.get_input_embeddings().weight
+    empty = table.new_zeros(rows - table.shape[0], table.shape[1])
+    whole = torch.nn.Parameter(torch.cat([table.detach(), empty]))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding) and module.weight is table:
+            module.weight, module.num_embeddings = whole, rows
 
 
 def keep_outputs_exact(model: Any) -> None:

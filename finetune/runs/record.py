@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -306,9 +306,7 @@ def find_run(reference: str, output_dir: Path) -> Path:
             raise unreadable[0]
         raise FinetuneError(f"{reference}: no such run directory", f"finetune list --output-dir {as_folder.parent}")
     runs = list_runs(output_dir)[0]
-    matches = [run for run in runs if run.name == reference] or [
-        run for run in runs if run.run_id.startswith(reference) or run.run_id.endswith(f"-{reference}")
-    ]
+    matches = matching_runs(reference, runs)
     if len(matches) == 1 and matches[0].directory is not None:
         return matches[0].directory
     if matches:
@@ -325,10 +323,20 @@ def find_run(reference: str, output_dir: Path) -> Path:
     )
 
 
-def require_ended(run: Run) -> None:
-    """Raise FinetuneError when a living process holds the run."""
-    if run.is_alive:
-        raise FinetuneError(f"{run.run_id} is still running", "Wait for it, or stop its process first.")
+def matching_runs(reference: str, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that a person may mean: those of that name, else those whose id begins or ends so, or folder."""
+    return [run for run in runs if run.name == reference] or [
+        run
+        for run in runs
+        if run.run_id.startswith(reference)
+        or run.run_id.endswith(f"-{reference}")
+        or (run.directory is not None and run.directory.name == reference)  # a folder that was renamed
+    ]
+
+
+def names_a_run(reference: str, output_dir: Path) -> bool:
+    """Tell whether a reference that may be a checkpoint is one run of a folder, or several."""
+    return output_dir.is_dir() and bool(matching_runs(reference, list_runs(output_dir)[0]))
 
 
 def _as_folder(reference: str) -> Path:

@@ -270,6 +270,20 @@ def require_room(context: Context, pair: bool = False, added: int = 0, before: s
         )
 
 
+def require_fast(
+    tokenizer: Any, needs: str = "the task needs to know which characters each token covers", otherwise: str = ""
+) -> None:
+    """Raise FinetuneError for a slow tokenizer, which does not say of what its tokens are.
+
+    `needs` says who needs to know what; `otherwise` goes on with the hint.
+    """
+    if not tokenizer.is_fast:
+        raise FinetuneError(
+            f"model.name_or_path: its tokenizer is slow (no tokenizer.json), and {needs}",
+            f"Take a checkpoint with a fast tokenizer (tokenizer.json){otherwise}.",
+        )
+
+
 @cache
 def all_tasks() -> Mapping[str, Task]:
     """Return the tasks by name, read from the files of this folder: a file has a TASK, or TASKS much alike."""

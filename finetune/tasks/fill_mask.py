@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, require_room
+from finetune.tasks import Column, Context, LabelScheme, Task, require_fast, require_room
 from finetune.tasks.text_generation import IGNORED, answer, measure, token_formulas, token_sums
 
 MASKED = "masked_lm"
@@ -33,11 +33,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
             f"Write {tokenizer.mask_token} for the word that is to be found.",
         )
     require_room(context)
-    if not tokenizer.is_fast:
-        raise FinetuneError(
-            "model.name_or_path: its tokenizer does not say which of its tokens are one word, nor where a text goes on",
-            "Take a checkpoint with a fast tokenizer (tokenizer.json).",
-        )
+    require_fast(tokenizer, "the task needs to know which tokens are one word, and where a long text goes on")
     goes_on = context.truncation and not (context.predicting or context.single)
     encoded = tokenizer(
         rows["text"],

@@ -8,8 +8,7 @@ A row is one feature: its choices, each encoded with context and question.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss, require_room
+from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss, require_fast, require_room
 
 CHOICE = "multiple_choice"
 CHOICE_ROLES = tuple(f"choice_{number}" for number in range(1, 11))
@@ -29,11 +28,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
 
     `length` counts the tokens of all choices, each with what stands before it; `longest` those of the longest one.
     """
-    if not context.tokenizer.is_fast:
-        raise FinetuneError(
-            "model.name_or_path: its tokenizer does not say of which characters its tokens are",
-            "Take a checkpoint with a fast tokenizer (tokenizer.json).",
-        )
+    require_fast(context.tokenizer)
     each = [{role: values[place] for role, values in rows.items()} for place in range(len(rows["question"]))]
     prompts = [(_prompt(row), choice) for row in each for choice in choices_of(row)]
     one = _likelihood if context.kind == "decoder-only" else _pair

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss, ratio, require_room
+from finetune.tasks import Column, Context, LabelScheme, Task, chosen_loss, ratio, require_fast, require_room
 
 SQUAD = "squad"
 SQUAD_V2 = "squad_v2"  # some questions have no answer
@@ -27,11 +26,7 @@ def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]
     A question may fill half a window; what is longer is cut.
     """
     tokenizer = context.tokenizer
-    if not tokenizer.is_fast:
-        raise FinetuneError(
-            "model.name_or_path: its tokenizer does not say of which characters its tokens are",
-            "Take a checkpoint with a fast tokenizer (tokenizer.json).",
-        )
+    require_fast(tokenizer)
     added = _added_slot(tokenizer)
     limit = context.max_length - len(added) if context.truncation and context.max_length else None
     questions, strides = rows["question"], [0] * len(rows["question"])

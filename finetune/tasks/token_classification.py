@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.tasks import Column, Context, LabelScheme, Task, ratio, require_room
+from finetune.tasks import Column, Context, LabelScheme, Task, ratio, require_fast, require_room
 
 ENTITIES = "entities"
 TAGS = "tags"
@@ -22,11 +22,7 @@ OUTSIDE = "O"
 
 def encode(rows: dict[str, list[Any]], context: Context) -> dict[str, list[Any]]:
     """Turn words into sub-words; the first of each word, or all of them, carry its tag."""
-    if not context.tokenizer.is_fast:
-        raise FinetuneError(
-            "model.name_or_path: its tokenizer does not say of which characters its tokens are",
-            "Take a checkpoint with a fast tokenizer (tokenizer.json).",
-        )
+    require_fast(context.tokenizer)
     texts = rows["text"] if "text" in rows else [" ".join(tokens) for tokens in rows["tokens"]]
     windows = context.truncation and bool(context.settings.get("return_overflowing_tokens"))
     limit = context.max_length if context.truncation else None

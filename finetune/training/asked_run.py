@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,9 @@ from finetune.console import say
 from finetune.data.sources import load_data
 from finetune.errors import FinetuneError
 from finetune.evaluation.baselines import majority_evaluation
-from finetune.evaluation.predict import task_context
 from finetune.evaluation.scores import score
-from finetune.hub import go_offline_if_unreachable
 from finetune.models.build import open_checkpoint
 from finetune.recipe.load import load_recipe
-from finetune.recipe.paths import hub_references
 from finetune.runs.break_even import ASKED_NAMES
 from finetune.runs.record import Run, run_to_json
 from finetune.runs.report import closing_panel
@@ -28,12 +25,12 @@ from finetune.training.finish import write_predictions
 from finetune.training.hardware import choose_precision, describe_hardware, pick_device, start_accelerator
 from finetune.training.interrupts import Interrupted
 from finetune.training.options import RunOptions
-from finetune.training.prepare import Phase, choose_metrics, generation_of
+from finetune.training.prepare import Phase, what_is_asked
 from finetune.training.prompted import Spent, Subject, ask_model, cost_of_asking, open_model
 from finetune.training.quick_imports import quick_imports
 from finetune.training.sections import checkpoint_section, data_section
 from finetune.training.session import Session, open_session
-from finetune.training.words import recipe_name
+from finetune.training.words import recipe_name, tell
 from finetune.zero_shot.prompted import why_no_examples
 
 
@@ -71,10 +68,7 @@ def ask_checkpoint(request: AskRequest, shots: int = 0) -> Run:
     settings += [f"output_dir={request.output_dir}"] if request.output_dir is not None else []
     settings += [f"evaluation.prompt.shots={shots}"] if shots else []
     loaded = load_recipe(names[0], settings)
-    for note in loaded.notes:
-        say(f"note: {note}")
-    if unreachable := go_offline_if_unreachable(hub_references(loaded.recipe)):
-        say(f"note: {unreachable}")
+    tell(loaded)
     method = "few_shot" if shots else "zero_shot"
     training = loaded.recipe.training.model_copy(update={"seeds": None})  # one run, with training.seed
     recipe = loaded.recipe.model_copy(update={"training": training})
@@ -106,23 +100,17 @@ def _ask(options: RunOptions, method: str, shots: int) -> Run:
 
 def open_subject(options: RunOptions, phase: Phase) -> tuple[Subject, Any]:
     """Read data and checkpoint; raises FinetuneError where the checkpoint cannot be asked, and says why."""
-    recipe, task = options.recipe, all_tasks()[options.recipe.task]
+    recipe = options.recipe
     with phase("load"), quick_imports():
         checkpoint = open_checkpoint(recipe.model)
         precision = choose_precision(recipe.training.mixed_precision, pick_device(), checkpoint.model_type)
         accelerator = start_accelerator(precision, [], options.recipe.output_dir)
     with phase("preprocess"):
-        data = load_data(recipe, task)
-        metric_names, _ = choose_metrics(recipe, task, data.labels)
-        context = task_context(
-            checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, checkpoint.max_length(None),
-            recipe.preprocessing.model_dump(), recipe.generation or {},
-        )  # fmt: skip
-        context = replace(context, writes=data.task.writes_for(metric_names, data.labels.problem_type))
-        generation = generation_of(recipe, task, checkpoint, context)
+        data = load_data(recipe, all_tasks()[recipe.task])
+        asked = what_is_asked(recipe, data, checkpoint, checkpoint.max_length(None))
     for note in (*checkpoint.notes, *data.notes):
         say(f"note: {note}")
-    subject = Subject(recipe, data, checkpoint, context, accelerator, metric_names, generation)
+    subject = Subject(recipe, data, checkpoint, asked.context, accelerator, asked.metric_names, asked.generation)
     with phase("load"), quick_imports():
         model, reason = open_model(subject)
     if model is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune.audit.asking import asker
 from finetune.audit.cases import evaluation_texts
-from finetune.audit.likelihood import LanguageModel, load_language_model, why_no_head
+from finetune.audit.likelihood import LanguageModel, open_language_model, why_no_head
 from finetune.audit.probes import TASK, OpenProbe, Subject, look, open_probes, record_results
 from finetune.audit.results import Result
 from finetune.console import say
@@ -14,9 +14,11 @@ from finetune.models.architecture import ENCODER_ONLY
 from finetune.models.build import open_checkpoint
 from finetune.recipe.bias_keys import bias_probes
 from finetune.runs.card_metadata import languages
+from finetune.training.hardware import without_autocast
 from finetune.training.measure import reported_split
 from finetune.training.outlook import Outlook
 from finetune.training.prepare import Prepared
+from finetune.training.random_state import restore_random_state, take_random_state
 from finetune.training.session import Session
 
 BEFORE, AFTER = "before", "after"
@@ -36,7 +38,8 @@ def open_audit(prepared: Prepared) -> tuple[OpenProbe, ...]:
 def audit_before(prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], smoke: bool) -> None:
     """Put the probes to the model before its first step, and write what they found; a resumed run has it already.
 
-    Likelihoods are those of the checkpoint, with the head that it came with.
+    Likelihoods are those of the checkpoint, with the head that it came with. The run's random generators are as before:
+    training goes as it would without probes.
     """
     if not probes or session.run.bias is not None:
         return
@@ -46,9 +49,11 @@ def audit_before(prepared: Prepared, session: Session, probes: tuple[OpenProbe, 
         def language_model() -> tuple[LanguageModel | None, str | None]:
             if smoke or settings.init == "scratch":
                 return None, "the run begins from random weights: their likelihoods are noise"
-            return load_language_model(open_checkpoint(settings), prepared.accelerator.device)
+            return open_language_model(open_checkpoint(settings), settings, prepared.accelerator.device, session.check)
 
+        state = take_random_state()  # a head that the checkpoint lacks is drawn before it is found out
         found = _results(prepared, session, probes, language_model)
+        restore_random_state(state)
         session.write(bias=record_results(probes, found, BEFORE, None, prepared.recipe.evaluation.confidence))
 
 
@@ -72,7 +77,9 @@ def audit_after(prepared: Prepared, session: Session, probes: tuple[OpenProbe, .
         if no_room is not None:
             found = [Result(reason=no_room)] * len(probes)
         else:
-            found = _results(prepared, session, probes, language_model)
+            # Likelihoods in float32, as those before are; labels come from the predictor, which has its own autocast.
+            with without_autocast(prepared.bare_model):
+                found = _results(prepared, session, probes, language_model)
     confidence = prepared.recipe.evaluation.confidence
     session.will_end(bias=record_results(probes, found, AFTER, session.run.bias, confidence))
 

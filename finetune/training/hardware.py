@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +130,20 @@ def wrap_model(accelerator: Accelerator, model: Any) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         return accelerator.prepare_model(model)
+
+
+@contextmanager
+def without_autocast(model: Any) -> Iterator[None]:
+    """Let a model compute inside as it did before Accelerate put autocast into its forward."""
+    plain, wrapped = vars(model).get("_original_forward"), vars(model).get("forward")
+    if plain is None:
+        yield
+        return
+    model.forward = plain
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def describe_hardware(accelerator: Accelerator) -> Hardware:

@@ -120,6 +120,19 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """How a model is asked, and by which metrics its answers are scored, the main one first.
+
+    best_metric decides which model is best; generation is a GenerationConfig, of a task that writes text.
+    """
+
+    context: Context
+    metric_names: tuple[str, ...]
+    best_metric: str
+    generation: Any = None
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What is known of a run before its weights are loaded."""
 
@@ -129,11 +142,8 @@ class Inputs:
     precision: str
     max_length: int
     data: LoadedData
-    context: Context
     encoded: EncodedData
-    metric_names: tuple[str, ...]
-    best_metric: str
-    generation: Any = None  # GenerationConfig, of a task that writes text
+    asked: Asked
 
     @property
     def known_rows(self) -> Any | None:
@@ -166,31 +176,33 @@ def read_inputs(recipe: Recipe, phase: Phase, smoke: bool, with_test: bool = Tru
         checkpoint.max_length(recipe.preprocessing.max_target_length, "max_target_length")
     with phase("preprocess"), ranks.local_main_first():
         data = load_data(recipe, task, rows_needed(recipe.training), with_test)
-        metric_names, best_metric = choose_metrics(recipe, data.task, data.labels)
-        context = task_context(
-            checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,
-            recipe.preprocessing.model_dump(), recipe.generation or {},
-        )  # fmt: skip
-        context = replace(context, writes=data.task.writes_for(metric_names, data.labels.problem_type))
-        generation = generation_of(recipe, task, checkpoint, context)
+        asked = what_is_asked(recipe, data, checkpoint, max_length)
         encoded = encode_data(
-            splits_to_encode(data), data.task, context, recipe.preprocessing.num_proc, cache_directory(),
+            splits_to_encode(data), data.task, asked.context, recipe.preprocessing.num_proc, cache_directory(),
             streamed=data.stream is not None,
         )  # fmt: skip
         if recipe.preprocessing.packing:
             encoded = pack_train(encoded, max_length)
-    return Inputs(
-        recipe, data.task, checkpoint, precision, max_length, data, context, encoded, metric_names, best_metric,
-        generation,
+    return Inputs(recipe, data.task, checkpoint, precision, max_length, data, encoded, asked)
+
+
+def what_is_asked(recipe: Recipe, data: LoadedData, checkpoint: Checkpoint, max_length: int) -> Asked:
+    """Return how a model reads the rows, by what its answers are scored, and how it writes them.
+
+    Raises FinetuneError for metrics or settings of generation that do not fit.
+    """
+    task = data.task
+    metric_names, best_metric = choose_metrics(recipe, task, data.labels)
+    context = task_context(
+        checkpoint.tokenizer, data.labels, checkpoint.kind, checkpoint.config, max_length,
+        recipe.preprocessing.model_dump(), recipe.generation or {},
     )  # fmt: skip
-
-
-def generation_of(recipe: Recipe, task: Task, checkpoint: Checkpoint, context: Context) -> Any:
-    """Return the GenerationConfig of a run, None of a task that writes no text."""
+    context = replace(context, writes=task.writes_for(metric_names, data.labels.problem_type))
     if task.generates is None:
-        return None
+        return Asked(context, metric_names, best_metric)
     own = checkpoint.source, checkpoint.revision, checkpoint.config, checkpoint.tokenizer
-    return generation_config(*own, recipe.generation or {}, task.generates(context))
+    generation = generation_config(*own, recipe.generation or {}, task.generates(context))
+    return Asked(context, metric_names, best_metric, generation)
 
 
 def load_objects(inputs: Inputs, directory: Path) -> Prepared:
@@ -230,8 +242,8 @@ def load_objects(inputs: Inputs, directory: Path) -> Prepared:
         unfreezing=unfreezing,
         plan=plan,
         max_length=inputs.max_length,
-        metric_names=inputs.metric_names,
-        best_metric=inputs.best_metric,
+        metric_names=inputs.asked.metric_names,
+        best_metric=inputs.asked.best_metric,
         context=context,
         frozen=frozen,
         frozen_weights=frozen_weights,
@@ -246,8 +258,8 @@ def _new_model(inputs: Inputs) -> tuple[Any, tuple[str, ...]]:
     recipe = inputs.recipe
     seed_everything(recipe.training.seed)  # decides the new head's weights, or all of them from scratch
     model, notes = build_model(inputs.checkpoint, recipe.model, inputs.task, inputs.data.labels, recipe.peft)
-    if inputs.generation is not None:
-        model.generation_config = inputs.generation
+    if inputs.asked.generation is not None:
+        model.generation_config = inputs.asked.generation
     seed_rank(recipe.training.seed, ranks.rank())
     if recipe.training.gradient_checkpointing:
         recompute_activations(model)
@@ -335,7 +347,7 @@ def count_train_features(data: LoadedData, encoded: EncodedData) -> int:
 
 def _training_context(inputs: Inputs, device: Any) -> Context:
     return replace(
-        inputs.context,
+        inputs.asked.context,
         class_weights=_class_weights(inputs.recipe, inputs.task, inputs.data, device),
         label_smoothing=inputs.recipe.training.label_smoothing_factor,
     )

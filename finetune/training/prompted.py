@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from finetune.training.prepare import Prepared
     from finetune.training.session import Session
 
+_HINT = "Take a checkpoint with safetensors weights, or leave zero_shot and few_shot out of evaluation.baselines."
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -105,8 +107,9 @@ class Spent:
 def open_model(subject: Subject) -> tuple[Any, str | None]:
     """Return the checkpoint as a language model on the run's device, or None and why it cannot be asked."""
     reason = why_not_asked(subject.recipe, subject.data)
-    model, reason = (None, reason) if reason else load_language_model(subject.checkpoint, subject.recipe.model)
-    if model is None:
+    if reason is None:
+        model, reason = load_language_model(subject.checkpoint, subject.recipe.model, _HINT)
+    if reason is not None:
         return None, reason
     if subject.generation is not None:
         model.generation_config = subject.generation

@@ -13,7 +13,8 @@ from finetune.errors import FinetuneError
 from finetune.recipe.load import load_recipe
 from finetune.recipe.schema import Recipe
 from finetune.runs.files import write_atomically
-from finetune.runs.record import Run, find_run, list_runs, read_run, require_ended
+from finetune.runs.record import Run, find_run, list_runs, read_run
+from finetune.runs.usable import require_ended
 from finetune.training.checkpoints import load_checkpoint
 from finetune.training.machines import Machines
 from finetune.training.options import Resumption

@@ -16,8 +16,9 @@ from finetune.console import say
 from finetune.errors import FinetuneError
 from finetune.recipe.load import LoadedRecipe
 from finetune.recipe.schema import Recipe
-from finetune.runs.record import Run, as_mapping, list_runs, new_run_id, require_ended
+from finetune.runs.record import Run, as_mapping, list_runs, new_run_id
 from finetune.runs.seed_report import print_seeds
+from finetune.runs.usable import require_ended
 from finetune.text import join_words, plural
 from finetune.training.interrupts import interruption
 from finetune.training.launch import launch_until_told

@@ -13,9 +13,7 @@ from finetune import ranks
 from finetune.console import say
 from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
-from finetune.hub import go_offline_if_unreachable, require_login
-from finetune.recipe.load import LoadedRecipe
-from finetune.recipe.paths import hub_references
+from finetune.hub import require_login
 from finetune.recipe.schema import Recipe
 from finetune.runs.record import Run, run_to_json
 from finetune.runs.report import closing_panel
@@ -27,7 +25,7 @@ from finetune.training.launched import check_launch
 from finetune.training.loop import run
 from finetune.training.options import SMOKE_TAG, Resumption, RunOptions
 from finetune.training.resume import find_resumable
-from finetune.training.words import Request, read_words, recipe_name
+from finetune.training.words import Request, read_words, recipe_name, tell
 
 _SMOKE_ROWS = 64
 
@@ -73,7 +71,7 @@ def _chosen(request: Request) -> tuple[RunOptions, Resumption | None]:
     """Return what is to be run, and the run that it continues, if any."""
     loaded, reference = read_words(request)
     if loaded is not None:
-        _tell(loaded)
+        tell(loaded)
         loaded = replace(loaded, recipe=_one_seed(loaded.recipe, request))
     if request.resume:
         if loaded is None and any("=" in word for word in request.words):
@@ -105,15 +103,6 @@ def _options(request: Request, recipe: Recipe, name: str, smoke: bool) -> RunOpt
         request.group,
         request.trial,
     )
-
-
-def _tell(loaded: LoadedRecipe) -> None:
-    """Say what reading the recipe brought up, and go offline when the hub it names does not answer."""
-    for note in loaded.notes:
-        say(f"note: {note}")
-    unreachable = go_offline_if_unreachable(hub_references(loaded.recipe))
-    if unreachable:
-        say(f"note: {unreachable}")
 
 
 def _one_seed(recipe: Recipe, request: Request) -> Recipe:

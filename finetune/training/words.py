@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from finetune.console import say
 from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
+from finetune.hub import go_offline_if_unreachable
 from finetune.recipe.load import LoadedRecipe, load_recipe
+from finetune.recipe.paths import hub_references
 from finetune.recipe.shipped import shipped_recipes
 from finetune.runs.record import Run
 from finetune.training.options import Trial
@@ -83,6 +86,14 @@ def read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:
 def recipe_name(loaded: LoadedRecipe) -> str:
     """Return what the runs of a recipe are called."""
     return loaded.recipe.name or (loaded.path.stem if loaded.path else loaded.recipe.task)
+
+
+def tell(loaded: LoadedRecipe) -> None:
+    """Say what reading the recipe brought up, and go offline when the hub it names does not answer."""
+    for note in loaded.notes:
+        say(f"note: {note}")
+    if unreachable := go_offline_if_unreachable(hub_references(loaded.recipe)):
+        say(f"note: {unreachable}")
 
 
 def _names_a_recipe(word: str) -> bool:

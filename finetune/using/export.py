@@ -13,8 +13,9 @@ from finetune.runs.card import model_card
 from finetune.runs.files import whole_folder, write_atomically
 from finetune.runs.formats import file_size
 from finetune.runs.record import find_run, read_run
+from finetune.runs.usable import model_folder
 from finetune.text import did_you_mean, join_words, plural
-from finetune.using.files import CARD, adapter_files, model_files, model_folder
+from finetune.using.files import CARD, adapter_files, model_files
 
 WHOLE, MERGED, ADAPTER, ONNX = "safetensors", "merged", "adapter", "onnx"
 FORMATS = (WHOLE, MERGED, ADAPTER, ONNX)

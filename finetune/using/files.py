@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from finetune.errors import FinetuneError
 from finetune.models.adapters import ADAPTER_FOLDER
-
-if TYPE_CHECKING:
-    from finetune.runs.record import Run
 
 CARD = "README.md"
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 _CONFIGURATION = ("config.json", "generation_config.json")
-
-
-def model_folder(run: Run) -> Path:
-    """Return the folder of a run's model; raises FinetuneError when it has none (yet)."""
-    folder = run.directory / "model" if run.directory is not None else None
-    if folder is None or not (folder / "config.json").is_file():
-        raise FinetuneError(
-            f"{run.run_id}: the run is {run.status} and has no model", "finetune list shows which runs are completed."
-        )
-    return folder
 
 
 def model_files(folder: Path) -> dict[str, Path]:

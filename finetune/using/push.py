@@ -22,9 +22,10 @@ from finetune.runs.card_metadata import hub_id
 from finetune.runs.files import scrub
 from finetune.runs.formats import file_size
 from finetune.runs.record import Run, find_run, read_run, slug
+from finetune.runs.usable import model_folder
 from finetune.text import first_line, plural
 from finetune.training.options import SMOKE_TAG
-from finetune.using.files import CARD, adapter_files, model_files, model_folder
+from finetune.using.files import CARD, adapter_files, model_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -11,7 +11,7 @@ from finetune.data.encoding import encode_window
 from finetune.errors import FinetuneError
 from finetune.models.architecture import DECODER_ONLY
 from finetune.recipe.prompt_keys import SCRATCH, label_words, template_roles
-from finetune.tasks import Context, LabelScheme, Task
+from finetune.tasks import Context, LabelScheme, Task, require_fast
 from finetune.text import did_you_mean, join_words
 from finetune.zero_shot.choosing import ask, choosing, collate, features_of
 from finetune.zero_shot.examples import draw_examples
@@ -95,11 +95,11 @@ def open_asking(recipe: Recipe, data: LoadedData, checkpoint: Checkpoint, contex
                 f"Say which column it is (dataset.columns.{role}), or leave it out of the template.",
             )
     _require_known_labels(prompt, labels)
-    if not checkpoint.tokenizer.is_fast:
-        raise FinetuneError(
-            "model.name_or_path: its tokenizer does not say of which characters its tokens are",
-            "Take a checkpoint with a fast tokenizer (tokenizer.json), or leave zero_shot and few_shot out.",
-        )
+    require_fast(
+        checkpoint.tokenizer,
+        "asking in words needs to know which characters each token covers",
+        ", or leave zero_shot and few_shot out of evaluation.baselines",
+    )
     own = replace(context, max_length=checkpoint.max_length(None), predicting=False, label_smoothing=0.0,
                   class_weights=None)  # fmt: skip
     wording = Wording(task, template, label_words(labels.names, prompt.label_words))

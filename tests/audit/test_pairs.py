@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from finetune.audit.likelihood import LanguageModel, load_language_model, pair_scores, shared_places
+from finetune.audit.likelihood import LanguageModel, open_language_model, pair_scores, shared_places
 from finetune.audit.minimal_pairs import judge_pairs
 from finetune.audit.pairs import Pair, Pairs, read_pairs, sampled
 from finetune.errors import FinetuneError
@@ -41,8 +41,13 @@ def language_models(checkpoints, tmp_path_factory):
     return folders
 
 
+def open_it(folder):
+    settings = Model(name_or_path=str(folder))
+    return open_language_model(open_checkpoint(settings), settings, torch.device("cpu"))
+
+
 def opened(folder):
-    model, reason = load_language_model(open_checkpoint(Model(name_or_path=str(folder))), torch.device("cpu"))
+    model, reason = open_it(folder)
     assert reason is None
     return model
 
@@ -72,6 +77,31 @@ def test_pairs_log_likelihood_equals_the_loss_of_transformers(language_models):
             assert score == pytest.approx(-loss * (ids.shape[1] - 1), abs=1e-4)
 
 
+def test_pairs_of_unequal_length_need_no_padding_token_of_the_tokenizer(checkpoints, tmp_path):
+    torch.manual_seed(4)
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoints("openai-gpt"))
+    model.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(checkpoints("openai-gpt")).save_pretrained(tmp_path)
+    language_model = opened(tmp_path)
+    assert language_model.tokenizer.pad_token_id == model.config.vocab_size  # one beyond the table
+    for pair, found in zip(SENTENCES, pair_scores(language_model, SENTENCES), strict=True):
+        for sentence, score in zip(pair, found, strict=True):
+            ids = torch.tensor([language_model.tokenizer(sentence)["input_ids"]])
+            with torch.no_grad():
+                loss = model(input_ids=ids, labels=ids).loss.item()
+            assert score == pytest.approx(-loss * (ids.shape[1] - 1), abs=1e-4)
+
+
+def test_pairs_are_refused_where_the_head_has_another_shape(language_models, tmp_path):
+    model = transformers.AutoModelForMaskedLM.from_pretrained(language_models["bert"])
+    weights = model.state_dict() | {"cls.predictions.transform.dense.weight": torch.zeros(7, 7)}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    transformers.AutoTokenizer.from_pretrained(language_models["bert"]).save_pretrained(tmp_path)
+    model, reason = open_it(tmp_path)
+    assert model is None
+    assert "(its weights lack cls.predictions.transform.dense.weight)" in reason
+
+
 def test_pairs_share_tokens_in_order():
     assert shared_places([1, 7, 8, 2], [1, 9, 8, 2]) == ([0, 2, 3], [0, 2, 3])
     assert shared_places([1, 7, 7, 2], [1, 7, 2]) == ([0, 1, 3], [0, 1, 2])
@@ -84,10 +114,10 @@ def test_pairs_too_long_for_the_model_have_no_score(language_models):
 
 
 @pytest.mark.parametrize(
-    ("family", "said"), [("bert", "lacks its trained language-modelling head (cls."), ("t5", "encoder-decoder")]
+    ("family", "said"), [("bert", "no trained head for masked words (its weights lack cls."), ("t5", "encoder-decoder")]
 )
 def test_pairs_are_refused_without_a_trained_head(family, said, checkpoints):
-    model, reason = load_language_model(open_checkpoint(Model(name_or_path=str(checkpoints(family)))), "cpu")
+    model, reason = open_it(checkpoints(family))
     assert model is None
     assert said in reason
 
@@ -96,7 +126,7 @@ def test_pairs_are_refused_under_another_head(checkpoints, tmp_path):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoints("gpt2"))
     model.save_pretrained(tmp_path)
     transformers.AutoTokenizer.from_pretrained(checkpoints("gpt2")).save_pretrained(tmp_path)
-    _, reason = load_language_model(open_checkpoint(Model(name_or_path=str(tmp_path))), "cpu")
+    _, reason = open_it(tmp_path)
     assert reason == "the weights were trained under another head (GPT2ForSequenceClassification), not to tell words"
 
 

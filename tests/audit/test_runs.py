@@ -102,7 +102,7 @@ def test_runs_record_every_probe_before_and_after(audited):
     assert {one["measure"] for one in found["groups", "column"]["after"]["findings"]} == {"errors"}
     pairs = found["pairs", "crows"]
     assert (pairs["before"], pairs["after"]) == (None, None)
-    assert "lacks its trained language-modelling head" in pairs["before_reason"]
+    assert "the checkpoint has no trained head for masked words" in pairs["before_reason"]
     assert "fine-tuned for text-classification" in pairs["after_reason"]
 
 
@@ -154,7 +154,12 @@ def test_runs_are_audited_again_with_the_same_numbers(audited, capsys):
     [
         (["--swaps", "--language", "en", "--hateful-label", "bda"], "no label 'bda'; it has bad and good"),
         (["--swaps", "--language", "xx"], "no list of terms comes along for the language 'xx'"),
-        (["--swaps"], "language is missing"),
+        (["--swaps"], "error: --language is missing"),
+        (
+            ["--swaps", "--language", "pt_BR"],
+            "error: --language: expected two or three lower-case letters, as pt, found 'pt_BR'\n",
+        ),
+        (["--groups", "a_file.csv", "--language", "en"], "error: --hateful-label is missing"),
         (["--groups", "nothere.csv", "--language", "en", "--hateful-label", "bad"], "nothere.csv: no such file"),
         (["--by", "sied"], "no column 'sied'"),
     ],
@@ -188,8 +193,25 @@ def test_runs_checkpoints_are_audited_too(checkpoints, audited, tmp_path, capsys
     assert rounded(entry["before"]) == rounded(known["after"])  # a saved classifier is a checkpoint with a head
     [entry] = audit(Request(str(checkpoints("bert")), [cases]))["probes"]
     assert "no trained classifier" in entry["before_reason"]
+    assert "so it gives no labels" in entry["before_reason"]
     with pytest.raises(FinetuneError, match="no probe is named"):
         audit(Request(str(checkpoints("bert"))))
+
+
+def test_runs_classifiers_without_a_padding_token_are_audited(checkpoints, audited, tmp_path):
+    import transformers
+
+    folder, cases = tmp_path / "classifier", audited.parent.parent / "cases.jsonl"
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoints("openai-gpt"))
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(checkpoints("openai-gpt")).save_pretrained(folder)
+    probe = {"probe": "groups", "file": str(cases), "language": "en", "hateful_label": "LABEL_1"}
+    [entry] = audit(Request(str(folder), [probe]))["probes"]
+    assert {one["n"] for one in entry["before"]["findings"]} == {8}
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name != "score.weight"}
+    model.save_pretrained(folder, state_dict=tensors)
+    [entry] = audit(Request(str(folder), [probe]))["probes"]
+    assert entry["before_reason"] == "the checkpoint lacks weights of its classifier, so it gives no labels to texts"
 
 
 def test_runs_recipe_of_a_run_loads_back_with_its_files(audited):

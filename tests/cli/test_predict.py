@@ -189,7 +189,7 @@ def test_predict_with_an_unfinished_run_says_how_to_go_on(runs, tmp_path, capsys
     assert main(["predict", "toy", "--output-dir", str(tmp_path)]) == 1
     err = capsys.readouterr().err
     assert "is interrupted and has no model yet" in err
-    assert f"hint: finetune run --resume {directory.name}" in err
+    assert f"hint: finetune run --resume {tmp_path / directory.name} goes on with it" in err
 
 
 def test_predict_writes_pairs_numbers_and_several_labels():

@@ -208,7 +208,7 @@ def test_push_says_who_may_not(account, runs, push, monkeypatch):
 
 def test_push_of_a_run_without_a_model_says_so(account, runs, push):
     runs(files={"README.md": b"# Only a card"})
-    assert "has no model" in push("toy")[2]
+    assert "but its model is gone" in push("toy")[2]
 
 
 def finished(directory):

@@ -37,6 +37,11 @@ def test_source_is_a_run_by_its_id_name_or_folder(checkpoints, tmp_path):
         assert Path(open_source(reference, tmp_path / "runs").place) == folder / "model"
 
 
+def test_source_is_a_run_in_a_folder_that_was_renamed(checkpoints, tmp_path):
+    folder = run_with_a_model(tmp_path / "runs", checkpoints("bert")).rename(tmp_path / "runs" / "the-good-one")
+    assert Path(open_source("the-good-one", tmp_path / "runs").place) == folder / "model"
+
+
 def test_recipes_start_from_the_model_of_a_run_by_its_folder(checkpoints, tmp_path):
     folder = run_with_a_model(tmp_path / "runs", checkpoints("bert"))
     report = as_json(inspect_checkpoint("a1b2c3", tmp_path / "runs"), tmp_path / "runs")
@@ -53,8 +58,8 @@ def test_energy_of_the_run_that_made_a_checkpoint_counts(checkpoints, tmp_path, 
     assert as_json(inspect_checkpoint("a1b2c3", tmp_path / "runs"), tmp_path / "runs")["joules_per_token"] is None
 
 
-def test_source_says_that_a_run_has_no_model_yet():
-    with pytest.raises(FinetuneError, match="has not saved a model"):
+def test_source_says_that_a_run_has_no_model():
+    with pytest.raises(FinetuneError, match="the run is completed, but its model is gone"):
         open_source("a1b2c3", STORED)
 
 

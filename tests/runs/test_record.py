@@ -16,6 +16,7 @@ from finetune.runs.record import (
     Score,
     find_run,
     list_runs,
+    names_a_run,
     new_run_directory,
     read_run,
     run_from_json,
@@ -23,6 +24,7 @@ from finetune.runs.record import (
     slug,
     write_run,
 )
+from finetune.runs.usable import model_folder
 from tests.runs.builders import QUICKSTART, STORED, make_run
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -224,6 +226,39 @@ def test_record_a_folder_that_is_no_run_does_not_hide_a_run_of_that_name(tmp_pat
     (tmp_path / "quickstart").mkdir()
     monkeypatch.chdir(tmp_path)
     assert find_run("quickstart", tmp_path / "runs") == tmp_path / "runs" / QUICKSTART.name
+
+
+def test_record_tells_runs_from_other_names(tmp_path):
+    shutil.copytree(QUICKSTART, tmp_path / "renamed")
+    for reference in ("quickstart-2026", "quickstart", "a1b2c3", "renamed"):
+        assert names_a_run(reference, tmp_path)
+    assert names_a_run("sst2", STORED)  # two of them
+    assert not names_a_run("distilbert/distilbert-base-uncased", STORED)
+    assert not names_a_run("quickstart", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        ({"status": "running"}, "is still alive and has no model yet", "Wait for it to end."),
+        ({"status": "failed"}, "is failed and has no model yet", "finetune run --resume {} goes on with it."),
+        (
+            {"status": "completed"},
+            "is completed, but its model is gone",
+            "finetune run {}/recipe.yaml trains it again.",
+        ),
+        (
+            {"status": "completed", "prompted": {"scored": "zero_shot"}},
+            "only asked its checkpoint, and trained no model",
+            "finetune run {}/recipe.yaml trains it.",
+        ),
+    ],
+)
+def test_record_without_a_model_says_why_and_what_to_do(tmp_path, changes, message, hint):
+    with pytest.raises(FinetuneError) as caught:
+        model_folder(make_run(directory=tmp_path, **changes))
+    assert message in caught.value.message
+    assert caught.value.hint == hint.format(tmp_path)
 
 
 def test_record_reading_and_comparing_imports_nothing_heavy():

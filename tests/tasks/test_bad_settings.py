@@ -77,8 +77,18 @@ def test_hidden_words_need_a_fast_tokenizer(checkpoints):
         is_fast, mask_token = False, "[MASK]"
 
     context = task_context(Slow(), LabelScheme("masked_lm"), "encoder-only", None, None, {"whole_word_mask": True}, {})
-    with pytest.raises(FinetuneError, match="does not say which of its tokens are one word"):
+    with pytest.raises(FinetuneError, match=r"is slow \(no tokenizer.json\), and .* which tokens are one word"):
         all_tasks()["fill-mask"].encode(ROWS["fill-mask"], context)
+
+
+@pytest.mark.parametrize("task", ["question-answering", "token-classification", "multiple-choice"])
+def test_characters_of_tokens_need_a_fast_tokenizer(task):
+    class Slow:
+        is_fast = False
+
+    context = task_context(Slow(), LabelScheme(""), "encoder-only", None, None, {}, {})
+    with pytest.raises(FinetuneError, match=r"is slow .* which characters each token covers"):
+        all_tasks()[task].encode({}, context)
 
 
 @pytest.mark.parametrize(

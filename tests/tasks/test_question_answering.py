@@ -14,7 +14,6 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from finetune.cli.app import main
 from finetune.data.encoding import encode_rows
-from finetune.errors import FinetuneError
 from finetune.tasks import Context, LabelScheme, all_tasks
 from finetune.tasks.question_answering import SLOT, SQUAD, SQUAD_V2, TASK, answer, compare, formulas, measure, reduce
 from tests import tiny
@@ -372,12 +371,6 @@ def test_predict_writes_csv(questions, toy_recipe, tmp_path, capsys):
     assert first.startswith("1,what was lovely,a superb day,")
     assert 0 < float(first.rpartition(",")[2]) < 1
     assert second == "2,,,,"
-
-
-def test_encode_wants_a_fast_tokenizer():
-    context = Context(SimpleNamespace(is_fast=False), LabelScheme(SQUAD), "encoder-only", 64)
-    with pytest.raises(FinetuneError, match="which characters"):
-        TASK.encode(rows_of(row_of()), context)
 
 
 def test_streaming_is_refused(questions, toy_recipe, capsys):

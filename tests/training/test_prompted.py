@@ -1,9 +1,12 @@
 """Runs that ask the checkpoint in words before they train it."""
 
+import json
+
 import pytest
 
+from finetune.runs.differences import flatten
 from tests.training.conftest import read_run
-from tests.training.test_ranks import weights_of
+from tests.training.test_ranks import RAGGED, only, run, weights_of
 from tests.zero_shot import knowing
 
 PROMPT = {"template": knowing.TEMPLATE, "label_words": knowing.WORDS}
@@ -47,6 +50,28 @@ def test_the_baselines_have_scores_costs_and_an_energy_of_their_own(
     assert code == 0
     assert "zero-shot" in shown
     assert "the energy of training is" in shown
+
+
+@pytest.mark.slow
+def test_two_processes_are_answered_as_one(toy_recipe, speaking_gpt2, finetune, tmp_path):
+    evaluation = {**EVALUATION, "prompt": {**EVALUATION["prompt"], "calibrate": True}}
+    training = {**RAGGED, "num_train_epochs": 1, "per_device_eval_batch_size": 3}
+    recipe = toy_recipe(model={"name_or_path": str(speaking_gpt2)}, training=training, evaluation=evaluation)
+    done = run(recipe, "training.per_device_train_batch_size=5", f"output_dir={tmp_path / 'two'}", "--json",
+               FINETUNE_TIMEOUT_S="60")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert finetune("run", recipe, "--output-dir", tmp_path / "one")[0] == 0
+    two, one = (read_run(only(tmp_path / name)) for name in ("two", "one"))
+    assert json.loads(done.stdout) == two  # written and printed once
+    for name, shots in (("zero_shot", 0), ("few_shot", 2)):
+        assert flatten(two["baselines"][name]) == pytest.approx(flatten(one["baselines"][name]), rel=1e-5)
+        mine, theirs = two["prompted"][name], one["prompted"][name]
+        for fact in ("reason", "kind", "split", "template", "example_rows", "calibrate", "max_length", "cut_rows"):
+            assert mine[fact] == theirs[fact]
+        assert len(mine["example_rows"]) == shots
+        assert mine["energy_kwh"] > 0
+        assert mine["inference"]["rows"] >= 16  # of both processes together
+    assert flatten(two["metrics"]["test"]) == pytest.approx(flatten(one["metrics"]["test"]), rel=1e-5)
 
 
 def test_a_checkpoint_that_cannot_be_asked_is_null_with_the_reason(toy_recipe, finetune, only_run):

@@ -84,6 +84,9 @@ def test_completions_are_scored_after_the_prompt(subject, tmp_path):
     assert few.features[0]["input_ids"] != zero.features[0]["input_ids"]
     [shown] = {tuple(few.facts["example_rows"])}
     assert set(shown) <= set(range(1, 25))
+    writing, _ = subject("gpt2", "evaluation.metrics=[rougeL]", task="text-generation", path=path)
+    assert "rougeL" in writing.metric_names  # prompts and completions have what is written to compare with
+    assert writing.context.writes
 
 
 def test_texts_are_written_after_the_prompt(subject, tmp_path):
@@ -122,7 +125,7 @@ def test_what_words_cannot_ask_is_refused_with_the_reason(task, rows, subject, t
 def test_a_checkpoint_without_its_head_is_refused(checkpoints, subject):
     from finetune.errors import FinetuneError
 
-    with pytest.raises(FinetuneError, match=r"no trained head for masked words: not in its weights are cls\.pred"):
+    with pytest.raises(FinetuneError, match=r"no trained head for masked words \(its weights lack cls\.pred"):
         subject(checkpoints("bert"))
 
 
