@@ -97,20 +97,16 @@ def compare(
         raise typer.BadParameter("--chart is for the table; leave out --json, --csv and --md")
     from finetune.runs import exports
     from finetune.runs.requests import ComparisonRequest, drawn_comparison, requested_comparison, written_comparison
-    from finetune.runs.selection import Selection, is_pattern
+    from finetune.runs.selection import Selection
     from finetune.runs.target import parse_target
 
     exports.check_target("--html", html, exports.PAGE_ENDINGS)
     exports.check_target("--plot", plot, exports.PLOT_ENDINGS)
-    selection = Selection(tuple(tag or ()), since, dataset, last)
-    if selection != Selection() and not all(map(is_pattern, runs or ())):
-        raise typer.BadParameter(
-            "--last, --tag, --since and --dataset select from a folder; leave them out, or the names of runs"
-        )
     try:
         wanted = parse_target(target) if target is not None else None
     except ValueError as error:
         raise typer.BadParameter(f"--target: {error}") from None
+    selection = Selection(tuple(tag or ()), since, dataset, last)
     request = ComparisonRequest(
         tuple(runs or ()), output_dir, metric, sort, baseline, grid, group_by, wanted, selection
     )

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -72,42 +72,50 @@ def drawn_comparison(comparison: Comparison, encoding: str | None) -> str:
 
 
 def _runs(request: ComparisonRequest) -> tuple[tuple[Run, ...], tuple[str, ...]]:
-    """Return the runs that are named, and the finished ones that patterns, groups and the selection ask for."""
+    """Return the runs that references name, without any all of the folder, as far as the selection wants them.
+
+    A name that several runs have stands for them all where a selection tells which; without one it is an error.
+    """
     if not request.references:
         found, notes = list_runs(request.output_dir)
-        chosen, more = _finished(request, found)
+        chosen, more = _chosen(request, {}, found)
         return chosen, (*notes, *more)
     found = list_runs(request.output_dir)[0] if request.output_dir.is_dir() else ()
-    named: list[Run] = []
+    named: dict[str, Run] = {}
     by_pattern: dict[str, Run] = {}
     for reference in request.references:
         matches = matching(found, reference)
-        if is_pattern(reference) or any(run.group == reference for run in matches):
+        means_several = is_pattern(reference) or any(run.group == reference for run in matches)
+        if means_several or (len(matches) > 1 and request.selection != Selection()):
             if not matches:
                 raise FinetuneError(f"{reference}: no run in {request.output_dir} fits", "finetune list shows all.")
             by_pattern |= {run.run_id: run for run in matches}
         else:
-            named.append(read_run(find_run(reference, request.output_dir)))
-    if not by_pattern:
-        return tuple(named), ()
-    chosen, notes = _finished(request, tuple(by_pattern.values()))
-    return (*named, *chosen), notes
+            run = read_run(find_run(reference, request.output_dir))
+            named[run.run_id] = run
+    return _chosen(request, named, by_pattern.values())
 
 
-def _finished(request: ComparisonRequest, runs: Sequence[Run]) -> tuple[tuple[Run, ...], tuple[str, ...]]:
-    selection = request.selection
-    wanted, _ = selected(runs, replace(selection, last=None))
-    finished = tuple(run for run in wanted if run.is_finished)
-    left_out = len(wanted) - len(finished)
-    notes = (f"{plural(left_out, 'run')} that did not finish left out; name a run to see it",) if left_out else ()
-    if not finished:
+def _chosen(
+    request: ComparisonRequest, named: Mapping[str, Run], others: Iterable[Run]
+) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """Return what the selection leaves of the named runs and of the finished ones among the others, oldest first."""
+    selection, every = request.selection, {run.run_id: run for run in (*others, *named.values())}
+    oldest_first = sorted(every.values(), key=lambda run: (run.created_at or "", run.run_id))
+    wanted, _ = selected(oldest_first, replace(selection, last=None))
+    kept = tuple(run for run in wanted if run.is_finished or run.run_id in named)
+    left_out = len(wanted) - len(kept)
+    notes = [f"{plural(left_out, 'run')} that did not finish left out; name a run to see it"] if left_out else []
+    fitting = {run.run_id for run in wanted}
+    notes += [f"{run_id} left out: --tag, --since or --dataset do not fit it" for run_id in named.keys() - fitting]
+    if not kept:
         asked = " that fits" if request.references or selection != Selection() else ""
         raise FinetuneError(
             f"{request.output_dir}: no finished run to compare{asked}",
-            "finetune list shows all." if runs or asked else
+            "finetune list shows all." if every or asked else
             "finetune run quickstart makes the first; finetune list shows all.",
         )  # fmt: skip
-    chosen, more = selected(finished, Selection(last=selection.last))
+    chosen, more = selected(kept, Selection(last=selection.last))
     return chosen, (*notes, *more)
 
 

@@ -76,7 +76,7 @@ def test_compare_last_beyond_what_is_there_takes_all_and_says_so(on_stored_runs)
     assert "only 4 finished runs" in err
 
 
-@pytest.mark.parametrize("arguments", [["quickstart", "--last", "2"], ["--last", "0"], ["--last", "two"]])
+@pytest.mark.parametrize("arguments", [["--last", "0"], ["--last", "two"]])
 def test_compare_last_without_a_sense_is_a_usage_error(on_stored_runs, arguments):
     assert on_stored_runs("compare", *arguments)[0] == 2
 
@@ -144,10 +144,29 @@ def test_compare_selects_by_pattern_tag_date_and_dataset(on_stored_runs):
     assert taken("--dataset", "shop_*") == ["a1b2c3", "d4e5f6"]
 
 
+def test_compare_references_narrow_and_selections_filter(on_stored_runs):
+    def taken(*arguments):
+        code, out, err = on_stored_runs("compare", *arguments, "--json")
+        assert code == 0, err
+        return sorted(run["run_id"][-6:] for run in json.loads(out)["runs"]), err
+
+    assert taken("quickstart", "77aa77", "--tag", "quickstart")[0] == ["a1b2c3"]
+    left, err = taken("quickstart", "77aa77", "--dataset", "glue")
+    assert left == ["77aa77"]
+    assert "quickstart-20260901T120000Z-a1b2c3 left out: --tag, --since or --dataset do not fit it" in err
+    assert taken("quickstart", "quickstart-scratch", "--last", "1")[0] == ["d4e5f6"]
+    assert taken("88bb88", "quick*", "--last", "2")[0] == ["88bb88", "d4e5f6"]  # newest last, in whatever order named
+    assert taken("0f0f0f", "--since", "2026-09-02")[0] == ["0f0f0f"]  # one that did not finish is named
+    # A name of several runs is an error alone; with a selection it stands for all of them.
+    assert on_stored_runs("compare", "sst2")[0] == 1
+    assert taken("sst2", "--last", "1")[0] == ["88bb88"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nonesuch*"], "nonesuch*: no run in"),
+        (["quickstart", "--tag", "nonesuch"], "no finished run to compare that fits"),
         (["--tag", "nonesuch"], "no finished run to compare that fits"),
         (["--since", "monday"], "--since monday: no date"),
         (["--target", "acuracy=0.5"], "did you mean accuracy"),
@@ -160,7 +179,7 @@ def test_compare_says_what_is_wrong_with_a_selection(on_stored_runs, arguments, 
     assert message in err
 
 
-@pytest.mark.parametrize("arguments", [["quickstart", "--tag", "x"], ["--only-changed", "--json"], ["--target", "x"]])
+@pytest.mark.parametrize("arguments", [["--only-changed", "--json"], ["--target", "x"]])
 def test_compare_options_that_do_not_go_together(on_stored_runs, arguments):
     assert on_stored_runs("compare", *arguments)[0] == 2
 
