@@ -117,7 +117,8 @@ def _cards(found: Findings) -> list[Section]:
         for size in found.sizes
         if size.retained is not None
     ]
-    energy = formats.energy(total["energy_kwh"])
+    at_least = "≥ " if total["without_reading"] + total["incomplete"] and total["energy_kwh"] is not None else ""
+    energy, grams = at_least + formats.energy(total["energy_kwh"]), at_least + formats.grams(total["emissions_g"])
     cards.append({"name": "Energy of the study", "value": energy, "words": plural(len(results.runs), "run")})
-    cards.append({"name": "CO₂e as run", "value": formats.grams(total["emissions_g"]), "words": "without pre-training"})
+    cards.append({"name": "CO₂e as run", "value": grams, "words": "without pre-training"})
     return cards

@@ -1,10 +1,12 @@
 """Studies whose answer is known: scratch needs ten times the rows of full, and thirty times the energy."""
 
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
 
+from finetune.cli.app import main
 from finetune.runs.record import write_run
 from finetune.study.findings import findings
 from finetune.study.page import study_html, study_svg
@@ -98,6 +100,30 @@ def test_study_scores_of_which_less_is_better_are_turned_around(make_study, play
     assert found[100].is_inside
     assert found[400].value == float("inf")
     assert results.searches[1].chosen == 3e-4  # of equals the lower one
+
+
+def test_study_names_a_next_command_that_works(make_study, capsys):
+    text = written(findings(make_study(rows=[100], seeds=[1, 2])), "text")
+    command = shlex.split(text.rpartition("next     finetune ")[2])
+    assert command[:2] == ["compare", "pay"]
+    assert main([*command, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert sorted(group["name"] for group in content["groups"]) == ["pay-full-100-s1", "pay-scratch-100-s1"]
+    assert len(content["runs"]) == 4
+    assert main([*command[:-1], "search", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 4
+
+
+def test_study_page_says_where_the_energy_is_a_lower_bound(make_study, play):
+    def unread(run):
+        write_run(replace(run, emissions={**run.emissions, "complete": False}), run.directory)
+        return 0, None
+
+    assert ">≥ " not in study_html(findings(make_study(rows=[100], seeds=[1])))
+    play.endings["pay-scratch-100-s2"] = unread
+    page = study_html(findings(make_study(rows=[100], seeds=[1, 2])))
+    for card in ("Energy of the study", "CO₂e as run"):
+        assert f"<dt>{card}</dt><dd>≥ " in page
 
 
 def test_study_that_was_not_begun_has_an_empty_table(study_file):
