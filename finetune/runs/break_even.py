@@ -199,8 +199,11 @@ def _may_be_compared(run: Run, other: Run) -> bool:
 def _unknown(run: Run) -> str | None:
     if not run.is_complete:
         return f"{run.name}: part of the energy is not known"
-    if run.emissions.get("shared_with"):
+    shared_with = run.emissions.get("shared_with")
+    if shared_with:
         return f"{run.name}: another run used the machine at the same time"
+    if shared_with is None and run.energy_kwh() is not None:
+        return f"{run.name}: nobody could look whether another run used the machine at the same time"
     return None
 
 

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from finetune.runs.comparison import Comparison, Grid, Row, RunSet
-from finetune.runs.deltas import alone, delta, intensity, shown_together
+from finetune.runs.deltas import delta, intensity, shown_together
 from finetune.runs.differences import differing_keys, settings
 from finetune.runs.energy_ratio import ranked_parts, why_not_known
 from finetune.runs.front import with_front
 from finetune.runs.groups import group_notes, group_pairs, grouping_key, make_groups
 from finetune.runs.predictions import read_row_scores
 from finetune.runs.record import Run
-from finetune.runs.scoring import Scored, check_metric, scored_run
+from finetune.runs.scoring import Scored, check_metric, recorded_confidence, scored_run
 from finetune.runs.sets import run_sets
 from finetune.runs.sorting import sorted_groups, sorted_rows
+from finetune.runs.statistics import CONFIDENCE
 from finetune.runs.target import Target, energy_to_target, timeline_metrics
-from finetune.text import join_some, plural
+from finetune.text import join_some, join_words, plural
 
 MOST_PREDICTIONS = 50
 
@@ -78,7 +79,7 @@ def compare_runs(
 
 def _with_deltas(rows: Sequence[Row], against: Row, grid: Grid | None) -> list[Row]:
     others = [row for row in rows if row is not against]
-    found = shown_together([delta(alone(row), alone(against), grid) for row in others])
+    found = shown_together([delta(row.members, against.members, grid) for row in others])
     deltas = {row.run.run_id: difference for row, difference in zip(others, found, strict=True)}
     return [replace(row, delta=deltas.get(row.run.run_id)) for row in rows]
 
@@ -109,6 +110,8 @@ def reasons_not_ranked(run: Run, has_ranked_energy: bool) -> tuple[str, ...]:
     if shared_with:
         others = join_some(map(str, shared_with))
         reasons.append(f"shared the machine with {others}: both saw the whole machine's energy")
+    elif shared_with is None and run.energy_kwh() is not None:
+        reasons.append("nobody could look whether other runs used the machine at the same time")
     return tuple(reasons)
 
 
@@ -142,6 +145,10 @@ def _notes(rows: Sequence[Row], sets: Sequence[RunSet], grid: Grid | None, group
         ))  # fmt: skip
     notes += [f"{row.run.run_id} is not ranked by energy: {reason}" for row in rows for reason in row.not_ranked]
     notes += [f"{row.run.run_id} has no score to rank" for row in rows if row.score is None and row.run.is_finished]
+    levels = sorted({recorded_confidence(row.run) for row in rows if row.score and row.score.low is not None})
+    if levels not in ([], [CONFIDENCE]):
+        words = join_words([f"{100 * level:g} %" for level in levels], "and")
+        notes.append(f"the intervals shown for single runs are of {words}; differences are judged at 95 % all the same")
     if grid is not None:
         notes.append(
             f"g @{grid.code} is kWh × {grid.g_per_kwh:g} g/kWh ({grid.source}) with PUE 1 for all: "

@@ -14,12 +14,14 @@ BADGES = {"measured": "m", "modelled": "M", "assumed": "a", "mixed": "x"}
 
 
 def run_front(comparison: Comparison) -> list[Column]:
-    """Return who each run is: its name with a star on the front, its short id, its set."""
+    """Return who each run is: its name with a star on the front, its short id, who dominates it, its set."""
     names = []
     for row in comparison.rows:
         mark = "* " if row.on_front else "  "
         status = [] if row.run.is_finished else [f"  {row.run.status}"]
-        names.append("\n".join([mark + shorten(row.run.name, 24), f"  {row.run.short_id}", *status]))
+        # The last part of an id is enough to name a run.
+        beaten = [f"  dominated by {shorten(row.dominated_by.rpartition('-')[2], 24)}"] if row.dominated_by else []
+        names.append("\n".join([mark + shorten(row.run.name, 24), f"  {row.run.short_id}", *status, *beaten]))
     columns = [Column("  run", names)]
     if len(comparison.sets) > 1:
         columns.append(Column("set", [row.run_set.name if row.run_set else "–" for row in comparison.rows]))
@@ -76,11 +78,13 @@ def members_words(group: Group, grouped_by: str | None) -> str:
 
 
 def group_front(comparison: Comparison) -> list[Column]:
-    """Return who each group is: its name with a star on the front, how many seeds or runs, its set."""
+    """Return who each group is: its name with a star on the front, its seeds or runs, who dominates it, its set."""
     names = []
     for group in comparison.groups:
         mark = "* " if group.on_front else "  "
-        names.append(f"{mark}{shorten(group.name, 36)}\n  {members_words(group, comparison.grouped_by)}")
+        beaten = ["  dominated by", f"    {shorten(group.dominated_by, 34)}"] if group.dominated_by else []
+        members = f"  {members_words(group, comparison.grouped_by)}"
+        names.append("\n".join([mark + shorten(group.name, 36), members, *beaten]))
     columns = [Column("  group", names)]
     if len(comparison.sets) > 1:
         columns.append(Column("set", [group.run_set.name if group.run_set else "–" for group in comparison.groups]))

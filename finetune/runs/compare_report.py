@@ -36,6 +36,9 @@ from finetune.runs.target import Target, timeline_metrics
 from finetune.text import plural
 
 FRONT_LEGEND = "* on the Pareto front: no run is shown to score higher with less energy"
+DOMINATED_LEGEND = (
+    "dominated by: that one is shown to score higher with less energy, counting all pairs that were tried"
+)
 _DIFFERENCE_WIDTH = 18
 # The parts of a record that have several numbers, which a line of CSV has one after the other.
 _NESTED = {
@@ -204,13 +207,8 @@ def _reached_words(row: Row, target: Target) -> str:
     if reached is None:
         return f"not reached in {plural(len(row.run.timeline), 'evaluation')}"
     sure = "" if reached.is_confirmed else " (no later evaluation confirms it)"
-    if reached.energy_kwh is None:
-        return f"reached at step {reached.step}{sure}, energy not measured"
-    if not row.run.is_complete:
-        return f"reached at step {reached.step}{sure}, energy known as a lower bound only"
-    unit, factor = formats.energy_unit(reached.energy_kwh)
-    low, high = (formats.significant(value * factor) for value in reached.energy_kwh)
-    return f"reached at step {reached.step}{sure}, after more than {low} and at most {high} {unit}"
+    until = "energy" if reached.energy_kwh is None else "after"
+    return f"reached at step {reached.step}{sure}, {until} {reached.energy_words}"
 
 
 def run_labels(comparison: Comparison) -> dict[str, str]:
@@ -279,7 +277,8 @@ def _score_difference_words(score: ScoreDifference) -> str:
 
 
 def _legend(comparison: Comparison) -> list[str]:
-    lines = [FRONT_LEGEND] if any(line.on_front for line in comparison.groups or comparison.rows) else []
+    lines = [FRONT_LEGEND] if any(line.on_front for line in comparison.lines) else []
+    lines += [DOMINATED_LEGEND] if any(line.dominated_by for line in comparison.lines) else []
     lines += _group_legend(comparison)
     if any(row.ranked_kwh is not None and not row.not_ranked for row in comparison.rows):
         lines.append("ranked: train + evaluate + save, less repeated work; rankings and ratios count only this")

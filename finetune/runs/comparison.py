@@ -39,9 +39,9 @@ class RunSet:
 class ScoreDifference:
     """One score less another, with its interval (None when a score has none).
 
-    `p` is that of a difference so large by chance, `p_holm` counts in how many differences are shown together.
-    `paired`: taken row by row on the same rows. `seeds`: how many seeds stand behind it; with one their noise is
-    unknown. `inside_seed_noise`: the seeds alone could make it.
+    `p` is that of a difference so large by chance, `p_holm` counts in how many differences are shown, or were tried,
+    together. `paired`: taken row by row on the same rows. `seeds`: how many seeds stand behind each side; with one on
+    both their noise is unknown. `inside_seed_noise`: the seeds alone could make it.
     """
 
     value: float
@@ -120,6 +120,11 @@ class Row:
         return self.run.run_id
 
     @property
+    def members(self) -> "Members":
+        """Return it as a group of one."""
+        return {"": (self,)}
+
+    @property
     def rows(self) -> tuple["Row", ...]:
         """Return the runs behind it: itself."""
         return (self,)
@@ -132,6 +137,15 @@ class Row:
     def ranked_kwh(self) -> float | None:
         """Return the energy that rankings count, None when it is not known."""
         return sum(part.kwh for part in self.parts.values()) if self.parts else None
+
+
+Members = Mapping[str, Sequence[Row]]
+"""Runs by what pairs them with others, their seed or all their other settings."""
+
+
+def mean_of_members(members: Members, value: Callable[[Row], float | None]) -> float | None:
+    """Return the mean of something over runs, of which those of one unit count once; None unless every run has it."""
+    return mean_of_all([mean_of_all([value(row) for row in rows]) for rows in members.values()])
 
 
 @dataclass(frozen=True)
@@ -170,8 +184,8 @@ class Group:
         return tuple(row for rows in self.members.values() for row in rows)
 
     def mean(self, value: Callable[[Row], float | None]) -> float | None:
-        """Return the mean of something over the runs, None unless every run has it."""
-        return mean_of_all([value(row) for row in self.rows])
+        """Return the mean of something over the runs, a seed that was run twice once; None unless every run has it."""
+        return mean_of_members(self.members, value)
 
 
 VARIES = "varies"
@@ -308,7 +322,8 @@ def _reached_to_json(reached: Reached) -> dict[str, Any]:
         "step": reached.step,
         "is_confirmed": reached.is_confirmed,
         "energy_kwh_above": above,
-        "energy_kwh_at_most": at_most,
+        "energy_kwh_at_most": at_most if reached.is_complete else None,
+        "shared_with": list(reached.shared_with) if reached.shared_with is not None else None,
     }
 
 

@@ -2,34 +2,24 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 from typing import Any
 
-from finetune.runs.comparison import Delta, Grid, Row
+from finetune.runs.comparison import Delta, Grid, Members, Row, mean_of_members
 from finetune.runs.energy_ratio import Part, group_energy_ratio
 from finetune.runs.record import Run, as_mapping, as_number
-from finetune.runs.score_pairs import Judged, group_difference, with_holm
-
-Members = Mapping[str, Sequence[Row]]
-"""Runs by what pairs them with others; a run alone is a group of one."""
-
-
-def alone(row: Row) -> Members:
-    """Return a run as a group of one."""
-    return {"": (row,)}
+from finetune.runs.score_pairs import Judged, group_difference, judged_run, with_holm
 
 
 def delta(ours: Members, theirs: Members, grid: Grid | None) -> Delta:
-    """Return some runs against others; what cannot be compared is None."""
-    our_rows, their_rows = ([row for rows in side.values() for row in rows] for side in (ours, theirs))
-    rows = [*our_rows, *their_rows]
-    run_set = our_rows[0].run_set
+    """Return some runs against others, over the seeds that both have where these are two; None: cannot be compared."""
+    rows = _rows(ours, theirs)
+    run_set = rows[0].run_set
     same_set = run_set is not None and all(row.run_set == run_set for row in rows)
-    scored = same_set and all(row.score is not None for row in rows)
+    scored, ranked = same_set and all(row.score is not None for row in rows), not any(row.not_ranked for row in rows)
+    ours, theirs = _over_the_same_seeds(ours, theirs)
     score = group_difference(judged(ours), judged(theirs)) if scored else None
-    ranked = not any(row.not_ranked for row in rows)
     energy = group_energy_ratio(energy_parts(ours), energy_parts(theirs)) if ranked else None
-    extra_g, extra_ranked_g = _extra_grams(our_rows, their_rows, grid)
+    extra_g, extra_ranked_g = _extra_grams(ours, theirs, grid)
     gain = 0.0
     if score is not None and score.is_distinguished and run_set is not None:
         gain = score.value if run_set.greater_is_better else -score.value
@@ -59,23 +49,30 @@ def intensity(run: Run) -> tuple[Any, ...]:
 def judged(members: Members) -> dict[str, list[Judged]]:
     """Return the scores of runs, with what each row contributes to them."""
     return {
-        unit: [Judged(row.score, row.row_scores) for row in rows if row.score is not None]
+        unit: [judged_run(row.run, row.score, row.row_scores) for row in rows if row.score is not None]
         for unit, rows in members.items()
     }
 
 
-def energy_parts(members: Members) -> dict[str, Mapping[str, Part]]:
-    """Return the ranked energy of each unit, of which runs made twice are all part."""
-    return {
-        f"{unit} {number}" if number else unit: row.parts
-        for unit, rows in members.items()
-        for number, row in enumerate(rows)
-    }
+def energy_parts(members: Members) -> dict[str, list[Mapping[str, Part]]]:
+    """Return the ranked energies of runs, by unit."""
+    return {unit: [row.parts for row in rows] for unit, rows in members.items()}
 
 
-def _extra_grams(ours: Sequence[Row], theirs: Sequence[Row], grid: Grid | None) -> tuple[float | None, float | None]:
+def _rows(ours: Members, theirs: Members) -> list[Row]:
+    return [row for side in (ours, theirs) for rows in side.values() for row in rows]
+
+
+def _over_the_same_seeds(ours: Members, theirs: Members) -> tuple[Members, Members]:
+    shared = [unit for unit in ours if unit in theirs]
+    if len(shared) < 2:
+        return ours, theirs
+    return {unit: ours[unit] for unit in shared}, {unit: theirs[unit] for unit in shared}
+
+
+def _extra_grams(ours: Members, theirs: Members, grid: Grid | None) -> tuple[float | None, float | None]:
     """Return the grams that a run has more than another: of the whole run, and of the energy that is ranked."""
-    if grid is None and len({intensity(row.run) for row in (*ours, *theirs)}) > 1:
+    if grid is None and len({intensity(row.run) for row in _rows(ours, theirs)}) > 1:
         return None, None  # grams on different grids say more about the grids than about the runs
 
     def whole(row: Row) -> float | None:
@@ -88,9 +85,6 @@ def _extra_grams(ours: Sequence[Row], theirs: Sequence[Row], grid: Grid | None) 
     return _less(ours, theirs, whole), _less(ours, theirs, ranked)
 
 
-def _less(ours: Sequence[Row], theirs: Sequence[Row], value: Callable[[Row], float | None]) -> float | None:
-    sides = [[value(row) for row in side] for side in (ours, theirs)]
-    known = [[number for number in side if number is not None] for side in sides]
-    if list(map(len, known)) != list(map(len, sides)):
-        return None
-    return fmean(known[0]) - fmean(known[1])
+def _less(ours: Members, theirs: Members, value: Callable[[Row], float | None]) -> float | None:
+    our_mean, their_mean = (mean_of_members(side, value) for side in (ours, theirs))
+    return None if our_mean is None or their_mean is None else our_mean - their_mean

@@ -8,7 +8,7 @@ each has its own. The range of the ratio is its minimum and maximum over the cor
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from finetune.emissions.components import JOULES_PER_KWH
 from finetune.emissions.ledger import RANKED_PHASES
 from finetune.runs.record import Run, as_mapping, as_number, as_sections
-from finetune.runs.statistics import stdev, t_quantile
+from finetune.runs.statistics import Spread, stdev, t_quantile, unpaired_spread
 
 ASSUMED_SPREAD = 1.05
 """Spread between two runs that differ in nothing but chance, assumed as long as each was run once."""
@@ -39,6 +39,10 @@ class Part:
     factor_high: float
     source: tuple[Any, ...] | None = None
     load: float | None = None
+
+
+Energies = Mapping[str, Sequence[Mapping[str, Part]]]
+"""The ranked energy of the runs of a group by what pairs them with those of another: their seed."""
 
 
 @dataclass(frozen=True)
@@ -116,51 +120,58 @@ def energy_ratio(ours: Mapping[str, Part], theirs: Mapping[str, Part]) -> Energy
     return EnergyRatio(our_kwh / their_kwh, low / ASSUMED_SPREAD, high * ASSUMED_SPREAD)
 
 
-def group_energy_ratio(
-    ours: Mapping[str, Mapping[str, Part]], theirs: Mapping[str, Mapping[str, Part]]
-) -> EnergyRatio | None:
-    """Return the energy of our runs over theirs, run by run of the same seed, with its range; the keys are the seeds.
+def group_energy_ratio(ours: Energies, theirs: Energies) -> EnergyRatio | None:
+    """Return the energy of our runs over theirs, run by run of the same seed, with its range.
 
     The spread between runs is exp(±t·s/√n) of the logarithms of the ratios; without two seeds in common it comes from
-    the spread inside each group, and with one seed it is assumed.
+    the spread inside the groups. One seed against one has the assumed spread, one against several at least that. A seed
+    that was run several times counts with its mean.
     """
-    if len(ours) == len(theirs) == 1:
-        return energy_ratio(*(next(iter(side.values())) for side in (ours, theirs)))
-    kwh = [{unit: sum(part.kwh for part in parts.values()) for unit, parts in side.items()} for side in (ours, theirs)]
-    if not all(kwh) or min(value for side in kwh for value in side.values()) <= 0:
+    if [len(runs) for side in (ours, theirs) for runs in side.values()] == [1, 1]:
+        return energy_ratio(*(runs[0] for side in (ours, theirs) for runs in side.values()))
+    logs = [_log_means(side) for side in (ours, theirs)]
+    if not all(logs):
         return None
     shared = sorted(set(ours) & set(theirs))
-    logs = [{unit: math.log(value) for unit, value in side.items()} for side in kwh]
+    spread: Spread | None
     if len(shared) >= 2:
         each = [logs[0][unit] - logs[1][unit] for unit in shared]
-        centre, error, seeds = fmean(each), stdev(each) / math.sqrt(len(each)), len(each)
+        centre, seeds, spread = fmean(each), len(each), Spread(stdev(each) ** 2 / len(each), len(each) - 1)
         ours, theirs = ({unit: side[unit] for unit in shared} for side in (ours, theirs))
     else:
         centre, seeds = fmean(logs[0].values()) - fmean(logs[1].values()), min(map(len, logs))
-        error = math.sqrt(sum(stdev(list(side.values())) ** 2 / len(side) for side in logs)) if seeds > 1 else 0.0
-    spread = math.exp(t_quantile(seeds - 1) * error) if seeds > 1 else ASSUMED_SPREAD
+        spread = unpaired_spread(*(list(side.values()) for side in logs))
+    factor = math.exp(t_quantile(spread.degrees) * math.sqrt(spread.variance)) if spread is not None else ASSUMED_SPREAD
+    if seeds == 1:
+        factor = max(factor, ASSUMED_SPREAD)
     boxed = energy_ratio(_together(ours), _together(theirs))
     if boxed is None:
         return None
     value = math.exp(centre)
     low, high = (value * bound / boxed.value for bound in (boxed.low * ASSUMED_SPREAD, boxed.high / ASSUMED_SPREAD))
-    return EnergyRatio(value, low / spread, high * spread, seeds)
+    return EnergyRatio(value, low / factor, high * factor, seeds)
 
 
-def _together(runs: Mapping[str, Mapping[str, Part]]) -> dict[str, Part]:
-    """Return the energy of several runs as if they were one: parts with one factor are added up."""
-    alike: dict[tuple[Any, ...], list[Part]] = defaultdict(list)
-    for unit in sorted(runs):
-        for name, part in runs[unit].items():
-            own = unit if part.source is None else ""
-            alike[name, part.source, part.factor_low, part.factor_high, own].append(part)
+def _log_means(side: Energies) -> dict[str, float]:
+    """Return the logarithm of the mean energy of each seed; empty when one is not known."""
+    means = {unit: fmean(sum(part.kwh for part in parts.values()) for parts in runs) for unit, runs in side.items()}
+    return {unit: math.log(kwh) for unit, kwh in means.items()} if min(means.values(), default=0) > 0 else {}
+
+
+def _together(side: Energies) -> dict[str, Part]:
+    """Return the energy of several runs as if they were one, each seed once: parts with one factor are added up."""
+    alike: dict[tuple[Any, ...], list[tuple[float, Part]]] = defaultdict(list)
+    for unit in sorted(side):
+        for number, parts in enumerate(side[unit]):
+            for name, part in parts.items():
+                own = f"{unit} {number}" if part.source is None else ""
+                key = name, part.source, part.factor_low, part.factor_high, own
+                alike[key].append((part.kwh / len(side[unit]), part))
     return {
-        "|".join(map(str, key)): Part(
-            sum(part.kwh for part in parts),
-            parts[0].factor_low,
-            parts[0].factor_high,
-            parts[0].source,
-            None if parts[0].load is None else fmean(part.load or 0.0 for part in parts),
+        "|".join(map(str, key)): replace(
+            parts[0][1],
+            kwh=sum(kwh for kwh, _ in parts),
+            load=None if parts[0][1].load is None else fmean(part.load or 0.0 for _, part in parts),
         )
         for key, parts in alike.items()
     }

@@ -1,16 +1,17 @@
-"""The Pareto front of score against energy: who is beaten in both, beyond doubt."""
+"""The Pareto front of score against energy: who is beaten in both, beyond doubt, and what a step along it costs."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from finetune.runs.comparison import Delta, Grid, Row
-from finetune.runs.deltas import alone, delta, shown_together
+from finetune.runs.comparison import Delta, Grid, Line, Row
+from finetune.runs.deltas import delta, shown_together
 from finetune.runs.energy_ratio import ASSUMED_SPREAD, Part, energy_ratio
 from finetune.runs.record import Score
-from finetune.runs.score_pairs import Judged, run_difference
+from finetune.runs.score_pairs import Judged, counted, judged_run, run_difference
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,7 @@ class _Contender:
 def with_front(rows: Sequence[Row], grid: Grid | None) -> list[Row]:
     """Mark, in each set, the runs that no other run is shown to beat in score and in energy, and price their steps.
 
-    Dominated needs both differences distinguished; runs whose energy is not ranked take no part. A step is from the
-    next cheaper run of the front: what it has more, and the grams for each point of score.
+    Dominated needs both differences distinguished; runs whose energy is not ranked take no part.
     """
     by_set: dict[str, list[_Contender]] = defaultdict(list)
     for row in rows:
@@ -39,23 +39,58 @@ def with_front(rows: Sequence[Row], grid: Grid | None) -> list[Row]:
             by_set[row.run_set.name].append(_contender(row, row.score, 1 if row.run_set.greater_is_better else -1))
     contenders = {contender.run_id for members in by_set.values() for contender in members}
     dominated = {run_id: rival for members in by_set.values() for run_id, rival in _dominated(members)}
-    by_id = {row.run.run_id: row for row in rows}
-    steps: dict[str, tuple[str, Delta]] = {}
-    for members in by_set.values():
-        front = sorted((each.kwh, each.run_id) for each in members if each.run_id not in dominated)
-        names = [(ours, cheaper) for (_, cheaper), (_, ours) in pairwise(front)]
-        found = [delta(alone(by_id[ours]), alone(by_id[cheaper]), grid) for ours, cheaper in names]
-        steps |= {ours: (cheaper, step) for (ours, cheaper), step in zip(names, shown_together(found), strict=True)}
-    return [
-        replace(
-            row,
-            on_front=row.run.run_id in contenders and row.run.run_id not in dominated,
-            dominated_by=dominated.get(row.run.run_id),
-            next_cheaper=steps[row.run.run_id][0] if row.run.run_id in steps else None,
-            step=steps[row.run.run_id][1] if row.run.run_id in steps else None,
-        )
+    marked = [
+        replace(row, on_front=row.key in contenders and row.key not in dominated, dominated_by=dominated.get(row.key))
         for row in rows
     ]
+    steps = front_steps(marked, grid)
+    return [
+        replace(row, next_cheaper=steps[row.key][0], step=steps[row.key][1]) if row.key in steps else row
+        for row in marked
+    ]
+
+
+def decided_front(lines: Iterable[Line]) -> list[Line]:
+    """Return what the drawn front of one set leads through, cheapest first: each scores higher than all cheaper ones.
+
+    What else is on the front is so only because nothing is decided.
+    """
+    found: list[Line] = []
+    for line in sorted((line for line in lines if line.on_front), key=_cheapest_first):
+        if not found or _height(line) > _height(found[-1]):
+            found.append(line)
+    return found
+
+
+def front_steps(lines: Sequence[Line], grid: Grid | None) -> dict[str, tuple[str, Delta]]:
+    """Return, by its key, the key of the next cheaper one on the decided front, and what it has more than that."""
+    by_set: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line.run_set is not None:
+            by_set[line.run_set.name].append(line)
+    steps: dict[str, tuple[str, Delta]] = {}
+    for members in by_set.values():
+        front = decided_front(members)
+        found = shown_together([delta(ours.members, cheaper.members, grid) for cheaper, ours in pairwise(front)])
+        steps |= {ours.key: (front[place].key, found[place]) for place, ours in enumerate(front[1:])}
+    return steps
+
+
+def tries(members: int) -> int:
+    """Return how many pairs the front of so many runs or groups is decided by: each against every cheaper one.
+
+    That nobody is called dominated by mistake is to hold for the front as a whole, so each pair counts them all.
+    """
+    return members * (members - 1) // 2
+
+
+def _cheapest_first(line: Line) -> tuple[float, float, str]:
+    return (line.ranked_kwh or 0.0, -_height(line), line.key)
+
+
+def _height(line: Line) -> float:
+    value = line.score.value if line.score else -math.inf
+    return -value if line.run_set is not None and not line.run_set.greater_is_better else value
 
 
 def _contender(row: Row, score: Score, sign: int) -> _Contender:
@@ -63,7 +98,7 @@ def _contender(row: Row, score: Score, sign: int) -> _Contender:
     return _Contender(
         row.run.run_id,
         sign * score.value,
-        Judged(score, row.row_scores),
+        judged_run(row.run, score, row.row_scores),
         sum(part.kwh for part in parts.values()),
         sum(part.kwh * part.factor_low for part in parts.values()),
         sum(part.kwh * part.factor_high for part in parts.values()),
@@ -74,10 +109,12 @@ def _contender(row: Row, score: Score, sign: int) -> _Contender:
 
 def _dominated(members: Sequence[_Contender]) -> Iterable[tuple[str, str]]:
     cheapest_first = sorted(members, key=lambda contender: (contender.kwh, contender.run_id))
+    count = tries(len(members))
     for place, loser in enumerate(cheapest_first):
         for rival in cheapest_first[:place]:
-            better = rival.height > loser.height
-            if better and _is_cheaper(rival, loser) and run_difference(rival.judged, loser.judged).is_distinguished:
+            if rival.height <= loser.height or not _is_cheaper(rival, loser):
+                continue
+            if counted(run_difference(rival.judged, loser.judged), count).is_distinguished:
                 yield loser.run_id, rival.run_id
                 break
 

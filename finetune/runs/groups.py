@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations
 from statistics import fmean
 
 from finetune.errors import FinetuneError
@@ -12,7 +12,8 @@ from finetune.runs.comparison import VARIES, Grid, Group, Pair, Row
 from finetune.runs.deltas import delta, energy_parts, judged, shown_together
 from finetune.runs.differences import flatten, short_key
 from finetune.runs.energy_ratio import group_energy_ratio
-from finetune.runs.score_pairs import group_difference
+from finetune.runs.front import front_steps, tries
+from finetune.runs.score_pairs import counted, group_difference
 from finetune.runs.sets import split_fingerprint
 from finetune.runs.statistics import mean_over_seeds
 from finetune.text import did_you_mean
@@ -87,7 +88,8 @@ def group_notes(rows: Sequence[Row], groups: Sequence[Group], by: str) -> list[s
                 notes.append(f"{group.name}: the runs differ in {', '.join(varying)} as well, and so does their spread")
     single = [group.name for group in groups if len(group.members) == 1]
     if by == SEED and single:
-        notes.append(f"one seed only, seed noise unknown: {', '.join(single)}")
+        several = "" if len(single) == len(groups) else "; against several it is taken to scatter as these do"
+        notes.append(f"one seed only, seed noise unknown: {', '.join(single)}{several}")
     again = [group.name for group in groups if any(len(rows) > 1 for rows in group.members.values())]
     if again:
         notes.append(f"runs of the same recipe and seed count once, with their mean: {', '.join(again)}")
@@ -173,16 +175,19 @@ def _with_front(groups: Sequence[Group], grid: Grid | None) -> list[Group]:
     for group in groups:
         if group.run_set is not None and not group.not_ranked:
             by_set[group.run_set.name].append(group)
-    changed: dict[str, Group] = {}
-    for members in by_set.values():
-        beaten = _beaten(members)
-        changed |= {group.name: replace(group, dominated_by=beaten.get(group.name)) for group in members}
-        front = [group for group in sorted(members, key=_ranked_kwh) if group.name not in beaten]
-        steps = shown_together([delta(ours.members, cheaper.members, grid) for cheaper, ours in pairwise(front)])
-        changed |= {group.name: replace(group, on_front=True) for group in front[:1]}
-        for cheaper, ours, step in zip(front, front[1:], steps, strict=False):
-            changed[ours.name] = replace(ours, on_front=True, next_cheaper=cheaper.name, step=step)
-    return [changed.get(group.name, group) for group in groups]
+    ranked = {group.name for members in by_set.values() for group in members}
+    beaten = {name: rival for members in by_set.values() for name, rival in _beaten(members).items()}
+    marked = [
+        replace(group, on_front=group.name in ranked and group.name not in beaten, dominated_by=beaten.get(group.name))
+        for group in groups
+    ]
+    steps, names = front_steps(marked, grid), {group.key: group.name for group in groups}
+    return [
+        replace(group, next_cheaper=names[steps[group.key][0]], step=steps[group.key][1])
+        if group.key in steps
+        else group
+        for group in marked
+    ]
 
 
 def _beaten(members: Sequence[Group]) -> dict[str, str]:
@@ -191,11 +196,12 @@ def _beaten(members: Sequence[Group]) -> dict[str, str]:
     parts = {group.name: energy_parts(group.members) for group in members}
     kwh = {group.name: _ranked_kwh(group)[0] for group in members}
     best_first = sorted(members, key=_worth, reverse=True)
+    count = tries(len(members))
 
     def beats(rival: Group, group: Group) -> bool:
         if kwh[rival.name] >= kwh[group.name] or _worth(rival)[0] <= _worth(group)[0]:
             return False
-        if not group_difference(judgements[rival.name], judgements[group.name]).is_distinguished:
+        if not counted(group_difference(judgements[rival.name], judgements[group.name]), count).is_distinguished:
             return False
         ratio = group_energy_ratio(parts[rival.name], parts[group.name])
         return ratio is not None and ratio.verdict == "cheaper"

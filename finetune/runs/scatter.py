@@ -1,6 +1,7 @@
 """Score against energy: what every plot of a comparison shows, whatever draws it."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from finetune.runs import formats
 from finetune.runs.compare_columns import members_words
 from finetune.runs.compare_report import line_labels, run_labels
 from finetune.runs.comparison import Comparison, Group, Line, Row, RunSet
+from finetune.runs.front import decided_front
+from finetune.runs.tables import one_line
 
 FRONT, UNDECIDED, DOMINATED, NOT_RANKED = "front", "undecided", "dominated", "not ranked"
 _KIND_WORDS = {
@@ -24,7 +27,7 @@ class Mark:
 
     `kwh` is the energy that rankings count (train + evaluate + save), of a run on average, `kwh_high` None where it is
     a lower bound; `score_low` and `score_high` are None for a score without an interval. `mean_of` says what a mean is
-    taken over.
+    taken over, `dominated_by` who is shown to be better in both.
     """
 
     key: str
@@ -37,6 +40,12 @@ class Mark:
     score_low: float | None
     score_high: float | None
     mean_of: str = ""
+    dominated_by: str = ""
+
+    @property
+    def standing(self) -> str:
+        """Return in words how it stands to the front."""
+        return f"{self.kind} by {self.dominated_by}" if self.dominated_by else self.kind
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,7 @@ def scatters(comparison: Comparison) -> tuple[Scatter, ...]:
         lines = [line for line in comparison.lines if line.run_set == run_set]
         kinds = line_kinds(lines)
         marks = [
-            mark
-            for line in lines
-            if (mark := _mark(line, labels[line.key], kinds[line.key], comparison.grouped_by)) is not None
+            mark for line in lines if (mark := _mark(line, labels, kinds[line.key], comparison.grouped_by)) is not None
         ]
         if marks:
             ordered = sorted(marks, key=lambda mark: (mark.kwh, mark.key))
@@ -90,14 +97,11 @@ def scatters(comparison: Comparison) -> tuple[Scatter, ...]:
 def line_kinds(lines: Sequence[Line]) -> dict[str, str]:
     """Return by its key how each run, or group, stands to the front of its set."""
     kinds = {line.key: DOMINATED if line.dominated_by else NOT_RANKED for line in lines}
-    kinds |= {line.key: FRONT for line in lines if line.on_front}
-    best: dict[str, float] = {}
-    for line in sorted((line for line in lines if line.on_front), key=_cheapest_first):
-        name, height = line.run_set.name if line.run_set else "", _height(line)
-        if height <= best.get(name, -math.inf):
-            kinds[line.key] = UNDECIDED
-        best[name] = max(height, best.get(name, -math.inf))
-    return kinds
+    kinds |= {line.key: UNDECIDED for line in lines if line.on_front}
+    by_set: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        by_set[line.run_set.name if line.run_set else ""].append(line)
+    return kinds | {line.key: FRONT for members in by_set.values() for line in decided_front(members)}
 
 
 def run_kinds(comparison: Comparison) -> dict[str, str]:
@@ -126,30 +130,38 @@ def mark_words(mark: Mark) -> str:
     if mark.score_low is not None and mark.score_high is not None:
         score += f" [{formats.score_value(mark.score_low)} to {formats.score_value(mark.score_high)}]"
     if mark.mean_of:
-        return f"{mark.label}: mean score of {mark.mean_of} {score}, {energy} a run, {mark.kind}"
-    return f"{mark.label}: score {score}, {energy}, {mark.kind}"
+        return f"{mark.label}: mean score of {mark.mean_of} {score}, {energy} a run, {mark.standing}"
+    return f"{mark.label}: score {score}, {energy}, {mark.standing}"
 
 
-def _mark(line: Line, label: str, kind: str, grouped_by: str | None) -> Mark | None:
-    kwh, score = line.ranked_kwh, line.score
-    if score is None or kwh is None:
+def _mark(line: Line, labels: Mapping[str, str], kind: str, grouped_by: str | None) -> Mark | None:
+    kwh, low, high, score = line.ranked_kwh, line.mean(_low_end), line.mean(_high_end), line.score
+    if score is None or kwh is None or low is None or high is None:
         return None
-    parts = [part for row in line.rows for part in row.parts.values()]
-    high = sum(part.kwh * part.factor_high for part in parts) / len(line.rows)
     is_bound = any(not row.run.is_complete for row in line.rows) or not math.isfinite(high)
     return Mark(
         key=line.key,
-        label=label,
+        label=labels[line.key],
         kind=kind,
         kwh=kwh,
         # Of a lower bound even the low end of the band is too much said.
-        kwh_low=sum(part.kwh * part.factor_low for part in parts) / len(line.rows),
+        kwh_low=low,
         kwh_high=None if is_bound else high,
         score=score.value,
         score_low=score.low,
         score_high=score.high,
         mean_of=members_words(line, grouped_by) if isinstance(line, Group) else "",
+        # Runs are dominated by a run's id, groups by a group's name.
+        dominated_by=labels.get(line.dominated_by, one_line(line.dominated_by)) if line.dominated_by else "",
     )
+
+
+def _low_end(row: Row) -> float | None:
+    return sum(part.kwh * part.factor_low for part in row.parts.values()) if row.parts else None
+
+
+def _high_end(row: Row) -> float | None:
+    return sum(part.kwh * part.factor_high for part in row.parts.values()) if row.parts else None
 
 
 def _in_no_group(comparison: Comparison, run_set: RunSet) -> list[tuple[str, str]]:
@@ -157,12 +169,3 @@ def _in_no_group(comparison: Comparison, run_set: RunSet) -> list[tuple[str, str
     inside = {row.key for line in comparison.lines for row in line.rows}
     rows: list[Row] = [row for row in comparison.rows if row.run_set == run_set and row.key not in inside]
     return [(labels[row.key], "; ".join(row.not_ranked) or "in no group") for row in rows]
-
-
-def _cheapest_first(line: Line) -> tuple[float, float]:
-    return (line.ranked_kwh or 0.0, -_height(line))
-
-
-def _height(line: Line) -> float:
-    value = line.score.value if line.score else -math.inf
-    return -value if line.run_set is not None and not line.run_set.greater_is_better else value

@@ -29,25 +29,32 @@ _IN_ASCII = str.maketrans({"●": "*", "○": "o", "·": ".", "□": "x", "─":
 def scatter_text(scatter: Scatter, width: int, is_ascii: bool = False) -> str:
     """Return the plot of a set for a terminal of `width` characters, and what its letters stand for.
 
-    With more runs than letters each is drawn by how it stands to the front, and only the front is listed. `is_ascii` is
-    for terminals that cannot show lines and dots.
+    Runs in one place share a letter. With more runs than letters each is drawn by how it stands to the front, and only
+    the front is listed. `is_ascii` is for terminals that cannot show lines and dots.
     """
-    signs = _signs(scatter.marks)
     energy_words, score_words = axis_words(scatter)
     unit, factor = formats.energy_unit(mark.kwh for mark in scatter.marks)
-    lines = [score_words, *_drawing(scatter, signs, factor, max(width, _NARROWEST))]
+    drawing, signs = _drawing(scatter, factor, max(width, _NARROWEST))
+    lines = [score_words, *drawing]
     lines += [f"{energy_words}, {unit}".rjust(max(width, _NARROWEST)), "", *_legend(scatter, signs, width)]
     text = plain("\n".join(line.rstrip() for line in lines))
     return text.translate(_IN_ASCII) if is_ascii else text
 
 
-def _signs(marks: Sequence[Mark]) -> dict[str, str]:
+Place = tuple[int, int]
+"""Row and column of a character."""
+
+
+def _signs(marks: Sequence[Mark], places: dict[str, Place]) -> dict[str, str]:
+    """Return the sign of each mark by its key: a letter for each place, or how it stands to the front."""
     if len(marks) > len(_LETTERS):
         return {mark.key: _SIGNS[mark.kind] for mark in marks}
-    return {mark.key: letter for mark, letter in zip(marks, _LETTERS, strict=False)}
+    letters = dict(zip(dict.fromkeys(places[mark.key] for mark in marks), _LETTERS, strict=False))
+    return {mark.key: letters[places[mark.key]] for mark in marks}
 
 
-def _drawing(scatter: Scatter, signs: dict[str, str], factor: float, width: int) -> list[str]:
+def _drawing(scatter: Scatter, factor: float, width: int) -> tuple[list[str], dict[str, str]]:
+    """Return the lines of the plot, and the sign of each mark by its key."""
     marks = scatter.marks
     scores = [value for mark in marks for value in (mark.score, mark.score_low, mark.score_high) if value is not None]
     y = score_axis(scores, _HEIGHT - 1, 0, ticks=4)
@@ -59,14 +66,17 @@ def _drawing(scatter: Scatter, signs: dict[str, str], factor: float, width: int)
     if len(marks) <= len(_LETTERS):
         for mark in marks:
             _draw_bands(cells, mark, x, y, factor)
+    places = {mark.key: (round(y.at(mark.score)), round(x.at(mark.kwh * factor))) for mark in marks}
+    signs = _signs(marks, places)
     for mark in sorted(marks, key=lambda mark: mark.kind == FRONT):
-        cells[round(y.at(mark.score))][round(x.at(mark.kwh * factor))] = signs[mark.key]
+        row, column = places[mark.key]
+        cells[row][column] = signs[mark.key]
     words = {round(place): text for place, text in y.ticks}
     lines = [
         f"{words.get(row, ''):>{left - 1}} {'┤' if row in words else '│'}{''.join(line)}"
         for row, line in enumerate(cells)
     ]
-    return [*lines, *_energy_ticks(x, left, width)]
+    return [*lines, *_energy_ticks(x, left, width)], signs
 
 
 def _draw_front(cells: list[list[str]], marks: Sequence[Mark], x: Axis, y: Axis, factor: float) -> None:
@@ -110,7 +120,7 @@ def _legend(scatter: Scatter, signs: dict[str, str], width: int) -> list[str]:
         lines, listed = [], list(marks)
     lines += [
         f"{signs[mark.key]} {mark.label}{f' ({mark.mean_of})' if mark.mean_of else ''}: {_score_words(mark)}, "
-        f"{'' if mark.kwh_high is not None else '≥ '}{formats.energy(mark.kwh)}, {mark.kind}"
+        f"{'' if mark.kwh_high is not None else '≥ '}{formats.energy(mark.kwh)}, {mark.standing}"
         for mark in listed
     ]
     lines += [f"not drawn: {label}: {reason}" for label, reason in scatter.outside]

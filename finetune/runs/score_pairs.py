@@ -7,8 +7,9 @@ from statistics import fmean
 
 from finetune.runs.comparison import ScoreDifference, score_difference
 from finetune.runs.predictions import RowScores
-from finetune.runs.record import Score
-from finetune.runs.statistics import holm, stdev, t_quantile, two_sided_p
+from finetune.runs.record import Run, Score
+from finetune.runs.scoring import recorded_confidence
+from finetune.runs.statistics import CONFIDENCE, Spread, holm, stdev, t_quantile, two_sided_p, unpaired_spread
 
 LEAST_ROWS = 6
 """Rows that must differ: with fewer, no split of them between two runs is rarer than 1 in 20 (2 · 0.5⁵ > 0.05)."""
@@ -18,10 +19,23 @@ _Z = t_quantile(math.inf)
 
 @dataclass(frozen=True)
 class Judged:
-    """A score and, where the predictions are there, what each row contributes to it."""
+    """A score, its interval one of 95 %, and, where the predictions are there, what each row contributes to it."""
 
     score: Score
     rows: RowScores | None = None
+
+
+def judged_run(run: Run, score: Score, rows: RowScores | None) -> Judged:
+    """Return a score of a run as comparisons take it: an interval of another confidence is stretched to 95 %.
+
+    Its ends move in proportion to the normal quantile, as those of a normal interval do.
+    """
+    confidence = recorded_confidence(run)
+    if confidence == CONFIDENCE or score.low is None or score.high is None:
+        return Judged(score, rows)
+    stretch = _Z / t_quantile(math.inf, confidence)
+    low, high = (score.value + stretch * (end - score.value) for end in (score.low, score.high))
+    return Judged(replace(score, low=low, high=high), rows)
 
 
 Side = Mapping[str, Sequence[Judged]]
@@ -52,8 +66,9 @@ def group_difference(ours: Side, theirs: Side) -> ScoreDifference:
     """Return one group's mean score less another's: d ± t·√(s²/n + v).
 
     s² is the variance of the differences between runs of the same seed, v that of the mean difference over the rows.
-    Without two seeds in common: s₁²/n₁ + s₂²/n₂, and the degrees of freedom of the smaller group. Where a group has one
-    seed only its seed noise is unknown, and v alone is left.
+    Without two seeds in common: s₁²/n₁ + s₂²/n₂, and the degrees of freedom of the smaller group. One seed against
+    several is taken to scatter as these do: s²·(1/n + 1), n - 1. Of one seed against one the noise of seeds is unknown,
+    and v alone is left.
     """
     shared = sorted(set(ours) & set(theirs))
     if len(shared) < 2 and min(len(ours), len(theirs)) == 1 == max(len(ours), len(theirs)):
@@ -61,24 +76,30 @@ def group_difference(ours: Side, theirs: Side) -> ScoreDifference:
         if len(one) == len(other) == 1:
             return run_difference(one[0], other[0])
     means = [{unit: fmean(run.score.value for run in side[unit]) for unit in side} for side in (ours, theirs)]
+    spread: Spread | None
     if len(shared) >= 2:
         each = [means[0][unit] - means[1][unit] for unit in shared]
-        value, between, seeds = fmean(each), stdev(each) ** 2 / len(each), len(each)
+        value, seeds, spread = fmean(each), len(each), Spread(stdev(each) ** 2 / len(each), len(each) - 1)
         judged = [[run for unit in shared for run in side[unit]] for side in (ours, theirs)]
     else:
         value, seeds = fmean(means[0].values()) - fmean(means[1].values()), min(map(len, means))
-        between = sum(stdev(list(side.values())) ** 2 / len(side) for side in means) if seeds > 1 else 0.0
+        spread = unpaired_spread(*(list(side.values()) for side in means))
         judged = [[run for runs in side.values() for run in runs] for side in (ours, theirs)]
-    degrees = seeds - 1 if seeds > 1 else math.inf
+    between, degrees = (spread.variance, spread.degrees) if spread is not None else (0.0, math.inf)
     changed = _differences(*judged)
     over_rows = _variance(changed) if changed is not None else _independent_variance(*judged)
-    if over_rows is None and seeds < 2:
+    if over_rows is None and spread is None:
         return ScoreDifference(value, None, None, seeds=seeds)
     error = math.sqrt(between + (over_rows or 0.0))
     half = t_quantile(degrees) * error
-    inside_seeds = seeds > 1 and abs(value) <= t_quantile(degrees) * math.sqrt(between)
+    inside_seeds = spread is not None and abs(value) <= t_quantile(degrees) * math.sqrt(between)
     p = _p(value, error, degrees)
     return ScoreDifference(value, value - half, value + half, p, changed is not None, seeds, inside_seeds)
+
+
+def counted(difference: ScoreDifference, tries: int) -> ScoreDifference:
+    """Return a difference whose p value counts that it is one of so many that were tried (Bonferroni)."""
+    return difference if difference.p is None else replace(difference, p_holm=min(1.0, tries * difference.p))
 
 
 def with_holm(differences: Sequence[ScoreDifference | None]) -> list[ScoreDifference | None]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune.errors import FinetuneError
-from finetune.runs.record import Run, Score
+from finetune.runs.record import Run, Score, as_number
+from finetune.runs.statistics import CONFIDENCE
 from finetune.tasks import greater_is_better
 from finetune.text import did_you_mean, join_words
 
@@ -33,6 +34,13 @@ def scored_run(run: Run, metric: str | None = None) -> Scored | None:
         if score is not None:
             return Scored(asked, candidate, score, _greater_is_better(run, asked))
     return None
+
+
+def recorded_confidence(run: Run) -> float:
+    """Return the confidence of the intervals of a run's scores; a record that does not say has the usual one."""
+    evaluation = run.recipe.get("evaluation")
+    stated = as_number(evaluation.get("confidence")) if isinstance(evaluation, Mapping) else None
+    return stated if stated is not None and 0.5 < 0.5 + stated / 2 < 1 else CONFIDENCE
 
 
 def metric_names(runs: Sequence[Run]) -> tuple[str, ...]:

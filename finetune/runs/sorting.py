@@ -1,7 +1,6 @@
 """The order of the rows of a comparison."""
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Any
 
 from finetune.errors import FinetuneError
@@ -38,17 +37,27 @@ def sorted_rows(rows: Sequence[Row], sort: str | None) -> list[Row]:
 
 
 def sorted_groups(groups: Sequence[Group], sort: str | None) -> list[Group]:
-    """Return the groups set by set, in the order that their runs would have by the mean of the column."""
+    """Return the groups set by set, by the mean of the column, or the first of texts.
+
+    A group of which one run has no value shows none, and comes last.
+    """
 
     def key(group: Group) -> tuple[Any, ...]:
         unranked = sort in _ENERGY_COLUMNS and bool(group.not_ranked)
-        found = [_sort_value(row, sort) for row in group.rows]
-        values = [value for value in found if value is not None]
-        numbers = [value for kind, value in values if kind == 0]
-        value = (0, fmean(numbers)) if len(numbers) == len(found) else min(values, default=())
-        return (group.run_set.name if group.run_set else "~", unranked, not values, value, group.name)
+        value = _group_value(group, sort)
+        return (group.run_set.name if group.run_set else "~", unranked, value is None, value or (), group.name)
 
     return sorted(groups, key=key)
+
+
+def _group_value(group: Group, sort: str | None) -> tuple[int, Any] | None:
+    values = {row.key: _sort_value(row, sort) for row in group.rows}
+    known = {key: value for key, value in values.items() if value is not None}
+    if len(known) < len(values):
+        return None
+    if any(kind for kind, _ in known.values()):
+        return min(known.values())
+    return (0, group.mean(lambda row: known[row.key][1]))
 
 
 def _sort_value(row: Row, sort: str | None) -> tuple[int, Any] | None:

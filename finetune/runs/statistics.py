@@ -34,6 +34,28 @@ def mean_of_all(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
+@dataclass(frozen=True)
+class Spread:
+    """The variance of a difference of two means that the noise of seeds makes, and its degrees of freedom."""
+
+    variance: float
+    degrees: int
+
+
+def unpaired_spread(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
+    """Return the spread of the difference of two means over seeds that have no partner; None for one seed against one.
+
+    s₁²/n₁ + s₂²/n₂ with the degrees of freedom of the smaller side. A single value is taken to scatter as the n of the
+    other side: s²·(1/n + 1), n - 1.
+    """
+    fewer, more = sorted((ours, theirs), key=len)
+    if len(more) < 2:
+        return None
+    if len(fewer) < 2:
+        return Spread(stdev(more) ** 2 * (1 / len(more) + 1), len(more) - 1)
+    return Spread(stdev(ours) ** 2 / len(ours) + stdev(theirs) ** 2 / len(theirs), len(fewer) - 1)
+
+
 def stdev(values: Sequence[float]) -> float:
     """Return the standard deviation of a sample; statistics.stdev takes a hundred times as long over a few floats."""
     mean = math.fsum(values) / len(values)

@@ -9,7 +9,7 @@ from finetune.errors import FinetuneError
 from finetune.runs import formats
 from finetune.runs.record import Run, as_mapping, as_number
 from finetune.tasks import greater_is_better
-from finetune.text import did_you_mean, join_words, plural
+from finetune.text import did_you_mean, join_some, join_words, plural
 
 _TARGET = re.compile(r"\s*([A-Za-z_][\w.-]*?)\s*=\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
@@ -34,7 +34,9 @@ class Reached:
 
     Each pair is (cumulative at the evaluation before, cumulative at the one that reached it]; before the first
     evaluation stands 0. None is what was not measured. `is_confirmed`: the following evaluation was there too; without
-    it a lucky score cannot be told from a reached one.
+    it a lucky score cannot be told from a reached one. `is_complete`: all hardware was read; else the energies are
+    lower bounds, and nothing is known of how much it took at most. `shared_with`: the runs whose energy is in these
+    numbers too, None when nobody could look.
     """
 
     score: float
@@ -44,6 +46,24 @@ class Reached:
     emissions_g: tuple[float, float] | None
     elapsed_s: tuple[float, float] | None
     is_confirmed: bool
+    is_complete: bool
+    shared_with: tuple[str, ...] | None
+
+    @property
+    def energy_words(self) -> str:
+        """Return the energy until then as far as it is known, and of whom it is."""
+        if self.energy_kwh is None:
+            return formats.NOT_MEASURED
+        unit, factor = formats.energy_unit(self.energy_kwh)
+        low, high = (formats.significant(value * factor) for value in self.energy_kwh)
+        words = f"more than {low} and at most {high} {unit}"
+        if not self.is_complete:
+            words = f"more than {low} {unit}; how much at most is not known, part of the hardware gave no reading"
+        if self.shared_with is None:
+            return f"{words}; nobody could look whether other runs used the machine at the same time"
+        if self.shared_with:
+            return f"{words}, of this run and {join_some(self.shared_with)}, which used the machine at the same time"
+        return words
 
 
 def parse_target(text: str) -> Target:
@@ -70,6 +90,7 @@ def energy_to_target(run: Run, target: Target) -> Reached | None:
     entry, score = run.timeline[place], scores[place]
     assert score is not None
     before: Mapping[str, Any] = run.timeline[place - 1] if place else {}
+    shared_with = run.emissions.get("shared_with")
     step = as_number(entry.get("step"))
 
     def pair(name: str) -> tuple[float, float] | None:
@@ -84,6 +105,8 @@ def energy_to_target(run: Run, target: Target) -> Reached | None:
         emissions_g=pair("emissions_g"),
         elapsed_s=pair("elapsed_s"),
         is_confirmed=confirmed is not None,
+        is_complete=run.is_complete,
+        shared_with=tuple(map(str, shared_with)) if isinstance(shared_with, list) else None,
     )
 
 
@@ -110,17 +133,10 @@ def target_text(run: Run, target: Target) -> str:
         return f"{name} was not reached in {plural(len(run.timeline), 'evaluation')}{said}."
     where = f"step {reached.step}, {target.metric} {formats.score_value(reached.score)}"
     sure = "the next evaluation confirms it" if reached.is_confirmed else "no later evaluation confirms it"
-    lines = [f"{name} was reached at {where}; {sure}."]
-    if reached.energy_kwh is None:
-        lines.append("Energy until then: not measured.")
-    else:
-        unit, factor = formats.energy_unit(reached.energy_kwh)
-        low, high = (value * factor for value in reached.energy_kwh)
-        words = f"Energy until then: above {formats.significant(low)} and at most {formats.significant(high)} {unit}"
-        if reached.emissions_g is not None:
-            words += f", {formats.span(*reached.emissions_g)} g CO2e"
-        lines.append(words + " (the evaluation before, and this one).")
-    return "\n".join(lines)
+    grams = ""
+    if reached.emissions_g is not None and reached.is_complete:
+        grams = f"; {formats.span(*reached.emissions_g)} g CO2e (the evaluation before, and this one)"
+    return f"{name} was reached at {where}; {sure}.\nEnergy until then: {reached.energy_words}{grams}."
 
 
 def _scores(run: Run, metric: str) -> Sequence[float | None]:

@@ -14,7 +14,7 @@ from finetune.runs.comparison import ScoreDifference
 from finetune.runs.energy_ratio import EnergyRatio, group_energy_ratio, ranked_kwh, ranked_parts
 from finetune.runs.predictions import read_row_scores
 from finetune.runs.record import Run, as_mapping, as_number
-from finetune.runs.score_pairs import Judged, group_difference, with_holm
+from finetune.runs.score_pairs import Judged, group_difference, judged_run, with_holm
 from finetune.runs.scoring import scored_run
 from finetune.runs.sets import run_sets
 from finetune.runs.statistics import Mean, mean_of_all, mean_over_seeds
@@ -144,7 +144,7 @@ def _cell(strategy: str, rows: int, runs: Mapping[int, Run]) -> Cell:
     for seed, run in runs.items():
         scored = scored_run(run)
         assert scored is not None
-        judged[seed] = Judged(scored.score, read_row_scores(run, scored))
+        judged[seed] = judged_run(run, scored.score, read_row_scores(run, scored))
     kwh = [
         ranked_kwh(run) if not reasons_not_ranked(run, ranked_kwh(run) is not None) else None for run in runs.values()
     ]
@@ -177,7 +177,7 @@ def cell_energy_ratio(ours: Cell, theirs: Cell) -> EnergyRatio | None:
     """Return the energy of one cell over that of another, None when either takes no part in rankings."""
     if ours.kwh is None or theirs.kwh is None:
         return None
-    parts = [{str(seed): ranked_parts(run) for seed, run in cell.runs.items()} for cell in (ours, theirs)]
+    parts = [{str(seed): [ranked_parts(run)] for seed, run in cell.runs.items()} for cell in (ours, theirs)]
     return group_energy_ratio(*parts)
 
 

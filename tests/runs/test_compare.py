@@ -66,9 +66,70 @@ def test_compare_front_needs_both_differences_beyond_doubt():
     assert row_of(comparison, "beaten").dominated_by == "best"
 
 
+def test_compare_dominated_runs_say_by_whom():
+    runs = [make_run("x-best", 0.9, kwh={"gpu": 1.0}), make_run("x-beaten", 0.5, kwh={"gpu": 2.0})]
+    comparison = compare_runs(runs)
+    for text in (comparison_text(comparison, 120), comparison_markdown(comparison)):
+        assert "dominated by best" in text
+        assert "dominated by: that one is shown to score higher with less energy" in text
+    assert "dominated" not in comparison_text(compare_runs(runs[:1]), 120)
+
+
+def test_compare_of_equal_runs_calls_none_dominated_in_nineteen_of_twenty_fronts():
+    # Each score is drawn with the noise that its own interval states; every run is as good as every other.
+    draw, noise = random.Random(2), 0.02 / 1.959964
+    runs = [make_run(f"r{number:02}", kwh={"gpu": 1.2**number}) for number in range(50)]
+    wrong = 0
+    for _ in range(40):
+        drawn = [replace(run, main_metric=around(draw.gauss(0.8, noise))) for run in runs]
+        wrong += any(row.dominated_by for row in compare_runs(drawn).rows)
+    assert wrong <= 5  # at most 2 of 40 at 5 %; 40 of 40 where no pair counts how many were tried
+
+
+def around(value):
+    return {"name": "accuracy", "value": value, "low": value - 0.02, "high": value + 0.02, "n": 500, "split": "test",
+            "greater_is_better": True}  # fmt: skip
+
+
+def test_compare_counts_the_pairs_of_a_front_before_it_calls_a_run_dominated():
+    def front_of(others):
+        best, worse = make_run("best", 0.85, kwh={"gpu": 1.0}), make_run("worse", 0.80, kwh={"gpu": 2.0})
+        far = [make_run(f"far{number}", 0.3, 0.3, kwh={"gpu": 3.0 + number}) for number in range(others)]
+        return row_of(compare_runs([best, worse, *far]), "worse")
+
+    # The difference is 0.05 ± 0.0283: p = 0.0005, which is beyond doubt once and not as one of 105 tries.
+    assert front_of(0).dominated_by == "best"
+    assert front_of(13).dominated_by is None
+
+
+def test_compare_steps_lead_along_the_decided_front_only():
+    cheap, dear = make_run("cheap", 0.7, kwh={"gpu": 1.0}), make_run("dear", 0.9, kwh={"gpu": 3.0})
+    between = make_run("between", 0.69, kwh={"gpu": 2.0})  # not shown to be worse than cheap
+    comparison = compare_runs([cheap, between, dear])
+    assert front(comparison) == ["dear", "cheap", "between"]
+    assert row_of(comparison, "dear").next_cheaper == "cheap"
+    assert row_of(comparison, "dear").step.marginal_g_per_point == pytest.approx(100 * 2.0 / 20)
+    assert (row_of(comparison, "between").next_cheaper, row_of(comparison, "between").step) == (None, None)
+
+
+def test_compare_says_of_which_confidence_the_intervals_are_and_judges_at_95():
+    def at(level, run_id, accuracy, half_width):
+        return make_run(run_id, accuracy, half_width, recipe={"evaluation": {"confidence": level}})
+
+    usual = compare_runs([make_run("a", 0.83), make_run("b", 0.80)]).rows[0].delta.score
+    narrow = 0.02 * 1.281552 / 1.959964
+    comparison = compare_runs([at(0.8, "a", 0.83, narrow), at(0.8, "b", 0.80, narrow)])
+    found = comparison.rows[0].delta.score
+    assert (found.low, found.high, found.p) == pytest.approx((usual.low, usual.high, usual.p), rel=1e-5)
+    assert any("the intervals shown for single runs are of 80 %" in note for note in comparison.notes)
+    assert comparison.rows[0].score.low == pytest.approx(0.83 - narrow)
+    assert not any("intervals shown" in note for note in compare_runs([make_run("a"), make_run("b")]).notes)
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
+        ({"emissions": make_emissions({"gpu": 0.01}, shared_with=None)}, "nobody could look whether other runs"),
         ({"emissions": {}}, "energy not measured"),
         ({"emissions": {"energy_kwh": None, "complete": False}}, "energy not measured"),
         ({"emissions": make_emissions({"gpu": 0.01}, complete=False, energy_kwh_high=None)}, "lower bound"),

@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import re
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -50,6 +51,99 @@ def test_groups_of_one_seed_say_that_their_noise_is_unknown():
     assert group_of(comparison, "lone").score.low is None
     assert any("one seed only, seed noise unknown: lone" in note for note in comparison.notes)
     assert "seed noise unknown" in comparison_text(comparison, 120)
+
+
+def test_groups_one_seed_is_not_dominated_by_several_that_scatter_widely():
+    runs = [*seeded("three", (0.60, 0.99, 0.93), 1.0), *seeded("lone", (0.78,), 2.0, rate=5e-4)]
+    comparison = compare_runs(runs)
+    [pair] = comparison.pairs
+    assert pair.delta.score.inside_seed_noise
+    assert group_of(comparison, "lone").on_front
+    # The energies of the several scatter by 30 %, and so may that of the one.
+    runs = [*seeded("three", GOOD, (0.7, 1.0, 1.3)), *seeded("lone", (0.5,), 1.6, rate=5e-4)]
+    ratio = compare_runs(runs).pairs[0].delta.energy
+    logs = [math.log(kwh) for kwh in (0.7, 1.0, 1.3)]
+    assert ratio.high / ratio.value == pytest.approx(math.exp(stats.t.ppf(0.975, 2) * stdev(logs) * math.sqrt(4 / 3)))
+    assert ratio.verdict == "undecided"
+    steady = [*seeded("three", GOOD, (1.0, 1.001, 0.999)), *seeded("lone", (0.5,), 1.6, rate=5e-4)]
+    ratio = compare_runs(steady).pairs[0].delta.energy
+    assert ratio.high / ratio.value == pytest.approx(1.05)  # not less than what is assumed of a single run
+
+
+def test_groups_a_seed_that_was_run_twice_counts_once_in_the_energy_too():
+    again = [replace(run, run_id=f"again-{run.run_id}", emissions=make_emissions({"gpu": kwh}))
+             for run, kwh in zip(seeded("good", GOOD[:1]), (3.0,), strict=True)]  # fmt: skip
+    good, bad = seeded("good", GOOD, (1.0, 2.1, 1.9)), seeded("bad", BAD, (1.0, 1.02, 0.99), 5e-4)
+    once = compare_runs([*seeded("good", GOOD, (2.0, 2.1, 1.9)), *bad])
+    comparison = compare_runs([*good, *again, *bad])
+    found, expected = comparison.pairs[0].delta, once.pairs[0].delta
+    assert (found.energy.value, found.energy.low, found.energy.high, found.energy.seeds) == pytest.approx(
+        (expected.energy.value, expected.energy.low, expected.energy.high, 3)
+    )
+    assert found.marginal_g_per_point == pytest.approx(expected.marginal_g_per_point)
+    assert group_of(comparison, "good").ranked_kwh == pytest.approx(2.0)
+
+
+def test_groups_with_some_seeds_in_common_take_gain_and_grams_over_these():
+    good, bad = seeded("good", GOOD, (2.0, 2.1, 1.9)), seeded("bad", BAD, (1.0, 1.02, 0.99), 5e-4)
+    more = seeded("good", (0.99,), 9.0, seeds=(4,))
+    more = [replace(run, run_id="good-more") for run in more]
+    alone, found = (compare_runs(runs).pairs[0].delta for runs in ([*good, *bad], [*good, *more, *bad]))
+    assert (found.score.value, found.energy.value) == pytest.approx((alone.score.value, alone.energy.value))
+    assert (found.emissions_g, found.marginal_g_per_point) == pytest.approx(
+        (alone.emissions_g, alone.marginal_g_per_point)
+    )
+
+
+def test_groups_steps_lead_along_the_decided_front_only():
+    cheap, dear = seeded("cheap", BAD, 1.0), seeded("dear", GOOD, 3.0, rate=2e-4)
+    between = seeded("between", (0.69, 0.70, 0.72), 2.0, rate=3e-4)  # not shown to be worse than cheap
+    comparison = compare_runs([*cheap, *between, *dear])
+    assert all(group.on_front for group in comparison.groups)
+    assert group_of(comparison, "dear").next_cheaper == "cheap"
+    assert group_of(comparison, "dear").step.marginal_g_per_point == pytest.approx(100 * 2.0 / 20)
+    assert (group_of(comparison, "between").next_cheaper, group_of(comparison, "between").step) == (None, None)
+
+
+def test_groups_that_do_not_show_what_they_are_sorted_by_come_last():
+    def with_cost(name, costs, rate):
+        runs = seeded(name, GOOD, 1.0, rate=rate)
+        return [
+            replace(run, emissions={**run.emissions, "wh_per_1000_predictions": cost})
+            for run, cost in zip(runs, costs, strict=True)
+        ]
+
+    partly, known = with_cost("partly", (0.1, None, 0.1), 1e-4), with_cost("known", (0.5, 0.5, 0.5), 5e-4)
+    comparison = compare_runs([*partly, *known], sort="wh_per_1000_predictions")
+    assert [group.name for group in comparison.groups] == ["known", "partly"]
+
+
+def test_groups_of_equal_recipes_call_none_dominated_in_nineteen_of_twenty_fronts():
+    draw, wrong = random.Random(4), 0
+    for _ in range(60):
+        runs = [
+            run
+            for number in range(8)
+            for run in seeded(
+                f"g{number}", [draw.gauss(0.8, 0.02) for _ in range(3)], 2.0**number, float(number), half_width=1e-6
+            )
+        ]
+        wrong += any(group.dominated_by for group in compare_runs(runs).groups)
+    assert wrong <= 6  # at most 3 of 60 at 5 %; 25 of 60 where no pair counts how many were tried
+
+
+def test_groups_of_which_energy_is_a_lower_bound_say_so_of_the_grams_too():
+    bound = make_emissions({"gpu": 1.0}, complete=False)
+    runs = [*seeded("bound", GOOD[:2], emissions=bound), *seeded("known", BAD[:2], rate=5e-4)]
+    text = comparison_text(compare_runs(runs), 120)
+    assert "≥ 100" in text
+    assert text.count("≥") == 2
+
+
+def test_groups_dominated_ones_say_by_whom():
+    comparison = compare_runs([*seeded("good", GOOD, 1.0), *seeded("poor", (0.2, 0.21, 0.19), 9.0, rate=5e-4)])
+    assert re.search(r"\n  dominated by .*\n    good", comparison_text(comparison, 120))
+    assert "dominated by · good" in comparison_markdown(comparison)
 
 
 def test_groups_differ_by_seed_pairs():

@@ -44,6 +44,15 @@ def test_scatter_text_of_many_runs_uses_signs_and_lists_the_front():
     assert "r7: " not in text
 
 
+def test_scatter_text_runs_in_one_place_share_their_letter():
+    runs = [make_run("one"), make_run("two"), make_run("far", 0.9, kwh={"gpu": 1.0})]
+    text = scatter_text(scatter_of(*runs), 80)
+    drawn, _, legend = text.partition("\n\n")
+    assert [line[:6] for line in legend.splitlines()] == ["a one:", "a two:", "b far:"]
+    assert {letter for letter in "abc" if any(f"─{letter}─" in line or f" {letter} " in line
+                                             for line in drawn.splitlines()[1:16])} == {"a", "b"}  # fmt: skip
+
+
 def test_scatter_text_says_what_is_a_lower_bound_and_what_is_not_drawn():
     unread = make_run("unread", emissions=make_emissions({"cpu": 0.002}, complete=False, energy_kwh_high=None))
     text = scatter_text(scatter_of(make_run("a"), unread, make_run("dark", emissions={})), 80)

@@ -1,5 +1,6 @@
 import math
 import random
+from dataclasses import replace
 from statistics import fmean, stdev
 
 import pytest
@@ -9,7 +10,8 @@ from scipy import stats
 
 from finetune.runs.predictions import RowScores
 from finetune.runs.record import Score
-from finetune.runs.score_pairs import Judged, group_difference, run_difference, with_holm
+from finetune.runs.score_pairs import Judged, group_difference, judged_run, run_difference, with_holm
+from tests.runs.builders import make_run
 
 
 def judged(hits, questions=None):
@@ -111,8 +113,50 @@ def test_group_difference_without_seeds_in_common_and_with_one_seed():
     between = sum(stdev(side) ** 2 / len(side) for side in scores)
     assert found.high - found.value > stats.t.ppf(0.975, 1) * math.sqrt(between)
     assert found.seeds == 2
-    alone = group_difference(group(*ours), {"9": [theirs[0]]})
-    assert (alone.seeds, alone.inside_seed_noise) == (1, False)
+
+
+def test_group_difference_of_one_seed_against_several_takes_it_to_scatter_as_they_do():
+    scores = (0.60, 0.99, 0.93)
+    several, lone = group(*(Judged(Score(score, score - 0.02, score + 0.02)) for score in scores)), Judged(Score(0.78))
+    lone = Judged(replace(lone.score, low=0.76, high=0.80))
+    found, back = group_difference(several, {"9": [lone]}), group_difference({"9": [lone]}, several)
+    v = 2 * (0.02 / stats.norm.ppf(0.975)) ** 2
+    half = stats.t.ppf(0.975, 2) * math.sqrt(stdev(scores) ** 2 * (1 / 3 + 1) + v)
+    assert (found.value, found.low, found.high) == pytest.approx((0.06, 0.06 - half, 0.06 + half))
+    assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
+    assert found.inside_seed_noise
+    assert found.p > 0.5
+    without_rows = group_difference(several, {"9": [Judged(Score(0.78))]})
+    assert without_rows.high == pytest.approx(0.06 + stats.t.ppf(0.975, 2) * stdev(scores) * math.sqrt(4 / 3))
+
+
+def test_group_difference_of_one_seed_holds_its_confidence_when_all_scatter_alike():
+    draw = random.Random(1)
+
+    def scored():
+        return [Judged(Score(draw.gauss(0.8, 0.05)))]
+
+    wrong = sum(
+        group_difference({"1": scored(), "2": scored(), "3": scored()}, {"9": scored()}).is_distinguished
+        for _ in range(1000)
+    )
+    assert 30 <= wrong <= 70  # 50 ± 7 at 5 %
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.9, 0.99])
+def test_differences_take_intervals_of_any_confidence_for_what_they_are(confidence):
+    def judged_at(level, value):
+        half = 0.02 * stats.norm.ppf(0.5 + level / 2)
+        run = make_run(recipe={"evaluation": {"confidence": level}})
+        return judged_run(run, Score(value, value - half, value + half), None)
+
+    usual = run_difference(judged_at(0.95, 0.8), judged_at(0.95, 0.74))
+    found = run_difference(judged_at(confidence, 0.8), judged_at(confidence, 0.74))
+    assert (found.low, found.high, found.p) == pytest.approx((usual.low, usual.high, usual.p))
+    scores = {"1": 0.8, "2": 0.81, "3": 0.79}
+    sides = [{seed: [judged_at(level, score)] for seed, score in scores.items()} for level in (0.95, confidence)]
+    ends = [group_difference(side, {"9": [judged_at(0.95, 0.7)]}) for side in sides]
+    assert (ends[1].low, ends[1].high) == pytest.approx((ends[0].low, ends[0].high))
 
 
 def test_group_difference_inside_the_noise_of_seeds_is_called_that():

@@ -1,6 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from finetune.errors import FinetuneError
+from finetune.runs.compare import compare_runs
+from finetune.runs.compare_report import target_lines
+from finetune.runs.comparison import comparison_to_json
 from finetune.runs.target import Target, energy_to_target, parse_target, target_text
 from tests.runs.builders import make_run
 
@@ -64,12 +69,37 @@ def test_target_text_says_the_interval_or_how_near_it_came():
     run = run_with([0.5, 0.9, 0.85])
     assert target_text(run, Target("accuracy", 0.8)) == (
         "accuracy 0.8 was reached at step 20, accuracy 0.900; the next evaluation confirms it.\n"
-        "Energy until then: above 100 and at most 200 Wh, 10.0–20.0 g CO2e (the evaluation before, and this one)."
+        "Energy until then: more than 100 and at most 200 Wh; 10.0–20.0 g CO2e (the evaluation before, and this one)."
     )
     assert target_text(run, Target("accuracy", 0.95)) == (
         "accuracy 0.95 was not reached in 3 evaluations; the best was 0.900."
     )
     assert "no later evaluation confirms it" in target_text(run_with([0.9]), Target("accuracy", 0.8))
+
+
+def test_target_text_says_nothing_of_at_most_for_a_lower_bound_and_names_who_shared_the_machine():
+    def text_of(**fields):
+        run = run_with([0.5, 0.9, 0.9])
+        return target_text(replace(run, emissions={**run.emissions, **fields}), Target("accuracy", 0.8))
+
+    bound = text_of(complete=False)
+    assert "more than 100 Wh; how much at most is not known, part of the hardware gave no reading" in bound
+    assert "g CO2e" not in bound
+    assert "at most 200 Wh, of this run and other, which used the machine" in text_of(shared_with=["other"])
+    assert "nobody could look whether other runs used the machine" in text_of(shared_with=None)
+
+
+def test_target_of_a_comparison_flags_bounds_and_shared_machines():
+    run = run_with([0.5, 0.9, 0.9])
+    bound = replace(run, run_id="bound", name="bound", emissions={**run.emissions, "complete": False})
+    shared = replace(run, run_id="shared", name="shared", emissions={**run.emissions, "shared_with": ["other"]})
+    comparison = compare_runs([bound, shared], target=Target("accuracy", 0.8))
+    lines = dict(line.split(": ", 1) for line in target_lines(comparison))
+    assert lines["bound"].endswith("after more than 100 Wh; how much at most is not known, part of the hardware gave "
+                                   "no reading")  # fmt: skip
+    assert lines["shared"].endswith("at most 200 Wh, of this run and other, which used the machine at the same time")
+    found = {run["run_id"]: run["target"] for run in comparison_to_json(comparison)["runs"]}
+    assert (found["bound"]["energy_kwh_at_most"], found["shared"]["shared_with"]) == (None, ["other"])
 
 
 def test_target_refuses_what_the_evaluations_do_not_have():

@@ -11,7 +11,7 @@ from finetune.runs.comparison import Comparison, Group, Line, Row
 from finetune.runs.groups import SEED
 from finetune.runs.page import facts
 from finetune.runs.page.charts import COLOURS, NARROW, WIDE, curves_plot, learning_curve, pareto_chart
-from finetune.runs.page.table import groups_table, runs_table
+from finetune.runs.page.table import groups_table, runs_table, units
 from finetune.runs.report import intensity_source, intensity_words
 from finetune.runs.scatter import (
     FRONT,
@@ -46,7 +46,7 @@ def comparison_content(comparison: Comparison, notes: Sequence[str]) -> Section:
         "plots": [_plot(scatter) for scatter in plots[:PLOTS]],
         "undrawn": [scatter.run_set.name for scatter in plots[PLOTS:]],
         "curves": _curves(view),
-        "bars": facts.energy_bars([(view.labels[line.key], [row.run for row in line.rows]) for line in lines[:BARS]]),
+        "bars": facts.energy_bars([(view.labels[line.key], units(line)) for line in lines[:BARS]]),
         "bars_left_out": max(0, len(lines) - BARS),
         "unit": comparison.unit,
         "runs": runs_table(comparison, view.kinds, view.places),
@@ -199,4 +199,15 @@ def _detail(row: Row, view: _View) -> Section:
         "settings": [(key, formats.setting(row.differences.get(key))) for key in view.comparison.keys],
         "phases": facts.phase_rows(run),
         "components": facts.component_rows(run),
+        "curve": _curve_rows(row),
     }
+
+
+def _curve_rows(row: Row) -> Section | None:
+    """Return a run's learning curve as numbers, None when it has none."""
+    metric = row.run_set.metric if row.run_set is not None else ""
+    curve = learning_curve(row.run, "", metric, 0)
+    if curve is None:
+        return None
+    rows = [(formats.energy(kwh), formats.score_value(score)) for kwh, score in curve["points"]]
+    return {"metric": metric, "rows": rows}

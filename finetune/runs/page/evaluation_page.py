@@ -43,12 +43,12 @@ def _cards(content: Mapping[str, Any], spent: Run, scores: Mapping[str, Score | 
     score, before = scores[main], Score.from_json(own) if own else None
     words = [facts.interval_words(score).removeprefix(", ")]
     words += [f"the run's own {own['split']}: {formats.score_value(before.value)}"] if own and before else []
-    band, per_1000 = facts.energy_band([spent]), as_number(content["emissions"].get("wh_per_1000_predictions"))
+    band, per_1000 = facts.energy_band([[spent]]), as_number(content["emissions"].get("wh_per_1000_predictions"))
     return [
         {"name": main, "value": "–" if score is None else formats.score_value(score.value),
          "words": "; ".join(filter(None, words))},
         {"name": "Wh per 1,000 rows", "value": "not measured" if per_1000 is None else formats.significant(per_1000),
          "words": ""},
-        {"name": "Energy", "value": facts.energy_words([spent]), "words": f"band {band}" if band else ""},
+        {"name": "Energy", "value": facts.energy_words([[spent]]), "words": f"band {band}" if band else ""},
         {"name": "CO₂e", "value": facts.grams_words([spent], spent.emissions_g()), "words": ""},
     ]  # fmt: skip

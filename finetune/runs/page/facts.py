@@ -1,6 +1,6 @@
 """What the page of a comparison and the page of a run both say about a run: phases, components, settings, notes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from finetune.runs import formats
@@ -20,28 +20,34 @@ RULES = (
     "day; the total counts them.",
     "A band is a bound by engineering judgement on what a reading can be off, not a confidence interval.",
     "Cheaper is said only when the whole range of the energy ratio lies below 1. Otherwise it is undecided.",
-    "A run is off the Pareto front only when another run is shown to score higher and to use less.",
-    "Runs that did not finish, had hardware without a reading (≥, a lower bound) or shared their machine are shown and "
-    "not ranked by energy.",
+    "A run is off the Pareto front only when another run is shown to score higher and to use less, counting every pair "
+    "that was tried: at most 5 of 100 fronts of equally good runs call one dominated by mistake.",
+    "Runs that did not finish, had hardware without a reading (≥, a lower bound) or shared their machine, or of which "
+    "nobody could look whether they did, are shown and not ranked by energy.",
     "What was not measured is called so, and is never 0.",
 )  # fmt: skip
 
 
-def mean_kwh(runs: Sequence[Run], end: str = "") -> float | None:
+Units = Sequence[Sequence[Run]]
+"""Runs put together, those of one seed in one unit, which counts once."""
+
+
+def mean_kwh(units: Units, end: str = "") -> float | None:
     """Return the energy of a whole run on average, or an end (_low, _high) of its band; None unless all have it."""
-    return mean_of_all([as_number(run.emissions.get(f"energy_kwh{end}")) for run in runs])
+    each = [mean_of_all([as_number(run.emissions.get(f"energy_kwh{end}")) for run in runs]) for runs in units]
+    return mean_of_all(each)
 
 
-def energy_words(runs: Sequence[Run]) -> str:
+def energy_words(units: Units) -> str:
     """Return the energy of a whole run on average: ≥ for a lower bound."""
-    kwh = mean_kwh(runs)
-    return formats.NOT_MEASURED if kwh is None else _at_least(runs) + formats.energy(kwh)
+    kwh = mean_kwh(units)
+    return formats.NOT_MEASURED if kwh is None else _at_least(_runs(units)) + formats.energy(kwh)
 
 
-def energy_band(runs: Sequence[Run]) -> str:
+def energy_band(units: Units) -> str:
     """Return the band of a run's energy on average, empty when it has no upper end."""
-    kwh, low, high = (mean_kwh(runs, end) for end in ("", "_low", "_high"))
-    if kwh is None or low is None or high is None or not _is_complete(runs):
+    kwh, low, high = (mean_kwh(units, end) for end in ("", "_low", "_high"))
+    if kwh is None or low is None or high is None or not _is_complete(_runs(units)):
         return ""
     unit, factor = formats.energy_unit([kwh])
     return f"{formats.span(low * factor, high * factor)} {unit}"
@@ -97,25 +103,25 @@ def component_rows(run: Run) -> list[Section]:
     return rows
 
 
-def energy_bars(lines: Sequence[tuple[str, Sequence[Run]]]) -> list[Section]:
+def energy_bars(lines: Sequence[tuple[str, Units]]) -> list[Section]:
     """Return bars by phase and by component on one scale, with legends: of each label's run, or runs on average."""
-    longest = max((mean_kwh(runs) or 0.0 for _, runs in lines), default=0.0)
+    longest = max((mean_kwh(units) or 0.0 for _, units in lines), default=0.0)
     if longest <= 0:
         return []
     kinds = (("phase", PHASES, phase_rows), ("component", COMPONENTS, component_rows))
     found = []
     for kind, usual, rows_of in kinds:
-        parts = [(label, runs, _mean_parts([rows_of(run) for run in runs])) for label, runs in lines]
+        parts = [(label, units, _mean_parts([_unit_parts(runs, rows_of) for runs in units])) for label, units in lines]
         used = {name for _, _, energies in parts for name, kwh in energies.items() if kwh}
         names = [*usual, *sorted(used - set(usual))]
         bars = [
             {
                 "label": label,
-                "total": energy_words(runs),
+                "total": energy_words(units),
                 "segments": stacked_bar(energies, longest, names),
                 "unread": [name for name, kwh in energies.items() if kwh is None],
             }
-            for label, runs, energies in parts
+            for label, units, energies in parts
         ]
         legend = [{"name": name, "colour": names.index(name) + 1} for name in names if name in used]
         found.append({"kind": kind, "legend": legend, "bars": bars})
@@ -133,11 +139,18 @@ def _share(kwh: float | None, total: float | None) -> str:
     return f"{100 * kwh / total:.0f} %" if kwh >= 0.005 * total or kwh == 0 else "< 1 %"
 
 
-def _mean_parts(of_runs: Sequence[Sequence[Section]]) -> dict[str, float | None]:
+def _unit_parts(runs: Sequence[Run], rows_of: Callable[[Run], list[Section]]) -> dict[str, float | None]:
+    return _mean_parts([{row["name"]: row["kwh"] for row in rows_of(run)} for run in runs])
+
+
+def _mean_parts(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     """Return what each phase, or component, took on average; where a run has none of it, it took nothing there."""
-    names = dict.fromkeys(row["name"] for rows in of_runs for row in rows)
-    each = [{row["name"]: row["kwh"] for row in rows} for rows in of_runs]
+    names = dict.fromkeys(name for energies in each for name in energies)
     return {name: mean_of_all([energies.get(name, 0.0) for energies in each]) for name in names}
+
+
+def _runs(units: Units) -> list[Run]:
+    return [run for runs in units for run in runs]
 
 
 def _is_complete(runs: Sequence[Run]) -> bool:

@@ -31,7 +31,7 @@ def run_content(run: Run) -> Section:
         "bias": bias_content(run),
         "curves": _curves(run),
         "course": _course(run),
-        "bars": facts.energy_bars([(run.name, [run])]),
+        "bars": facts.energy_bars([(run.name, [[run]])]),
         "phases": facts.phase_rows(run),
         "components": facts.component_rows(run),
         "beside": _beside(run),
@@ -58,10 +58,10 @@ def _cards(run: Run) -> list[Section]:
         words = "; ".join(word for word in (facts.interval_words(main).removeprefix(", "), ", ".join(before)) if word)
         name = f"{metric} on {run.main_metric.get('split')}"
         cards.append({"name": name, "value": formats.score_value(main.value), "words": words})
-    band = facts.energy_band([run])
+    band = facts.energy_band([[run]])
     per_1000 = run.wh_per_1000_predictions()
     cards += [
-        {"name": "Energy", "value": facts.energy_words([run]), "words": f"band {band}" if band else ""},
+        {"name": "Energy", "value": facts.energy_words([[run]]), "words": f"band {band}" if band else ""},
         {"name": "CO₂e as run", "value": facts.grams_words([run], run.emissions_g()), "words": _place(run)},
         {"name": "Time", "value": formats.duration(run.duration_s()),
          "words": f"{formats.significant(per_1000)} Wh per 1,000 predictions" if per_1000 is not None else ""},

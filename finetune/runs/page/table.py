@@ -5,6 +5,7 @@ from typing import Any
 
 from finetune.runs import formats
 from finetune.runs.compare_columns import members_words
+from finetune.runs.compare_report import run_labels
 from finetune.runs.comparison import Comparison, Group, Line, Row, component_methods
 from finetune.runs.differences import short_key
 from finetune.runs.page import facts
@@ -22,7 +23,7 @@ _Column = tuple[str, bool, Callable[[Any], Section]]
 
 def runs_table(comparison: Comparison, kinds: Mapping[str, str], places: Mapping[str, str]) -> Section:
     """Return the table of all runs; `kinds`: how each stands; `places`: where it is on the page; by its key."""
-    baseline = comparison.baseline.run_id if comparison.baseline is not None else None
+    baseline, labels = comparison.baseline.run_id if comparison.baseline is not None else None, run_labels(comparison)
 
     def head(row: Row) -> Section:
         words = [row.run.short_id, "" if row.run.is_finished else row.run.status, "baseline" * (row.key == baseline)]
@@ -32,6 +33,8 @@ def runs_table(comparison: Comparison, kinds: Mapping[str, str], places: Mapping
             "name": row.run.name,
             "words": " · ".join(filter(None, words)),
             "tags": list(row.run.tags),
+            # Where runs are put together, groups are what is compared.
+            "dominated_by": labels.get(row.dominated_by or "") if not comparison.groups else None,
         }
 
     return _table("run", comparison, comparison.rows, kinds, head)
@@ -45,6 +48,7 @@ def groups_table(comparison: Comparison, kinds: Mapping[str, str], places: Mappi
             "place": places[group.key],
             "name": group.name,
             "words": members_words(group, comparison.grouped_by),
+            "dominated_by": group.dominated_by,
             "members": [places[row.key] for row in group.rows],
         }
 
@@ -115,9 +119,14 @@ def _score_cell(line: Line) -> Section:
     return _cell(formats.score_value(line.score.value), formats.score_interval(line.score), line.score.value)
 
 
+def units(line: Line) -> list[list[Run]]:
+    """Return the runs of a line, those of one seed together."""
+    return [[row.run for row in rows] for rows in line.members.values()]
+
+
 def _energy_cell(line: Line) -> Section:
-    runs = [row.run for row in line.rows]
-    return _cell(facts.energy_words(runs), facts.energy_band(runs), facts.mean_kwh(runs))
+    of_line = units(line)
+    return _cell(facts.energy_words(of_line), facts.energy_band(of_line), facts.mean_kwh(of_line))
 
 
 def _ranked_cell(line: Line) -> Section:

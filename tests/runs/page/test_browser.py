@@ -161,11 +161,15 @@ def test_browser_groups_are_points_with_a_table_of_their_own(opened):
     window = opened("seeds")
     assert window.script("return document.querySelectorAll('svg.wide a.mark').length") == 3
     assert window.texts("#count") == ["3 groups, 9 runs"]
-    assert window.texts("#groups-table tbody th") == ["good\n3 seeds", "fair\n3 seeds", "poor\n3 seeds"]
+    assert window.texts("#groups-table tbody th") == [
+        "good\n3 seeds",
+        "fair\n3 seeds",
+        "poor\n3 seeds\ndominated by good",
+    ]
     window.hover("svg.wide a.mark.dominated .dot")
     [words] = window.texts("#tip")
     assert words.startswith("poor: mean score of 3 seeds 0.500 [0.475 to 0.525], 20.0 Wh")
-    assert words.endswith("a run, dominated")
+    assert words.endswith("a run, dominated by good")
     window.script("document.querySelector('svg.wide a.mark.dominated').focus()")
     window.keys(ENTER)
     assert window.wait_for("document.querySelector('#groups-table tr:target th')?.innerText").startswith("poor")
@@ -209,6 +213,26 @@ def test_browser_keyboard_alone_reaches_a_run_from_the_plot(opened):
     window.open(Path("/dev/null"))
 
 
+def test_browser_keyboard_and_screen_reader_reach_a_learning_curve_and_its_numbers(opened):
+    window = opened("two")
+    curves = "[...document.querySelectorAll('svg.wide a.curve')]"
+    names = window.script(f"return {curves}.map((curve) => curve.getAttribute('aria-label'))")
+    assert sorted(name.split(":")[0] for name in names) == ["quickstart", "quickstart-scratch"]
+    window.script(f"{curves}[0].focus()")
+    assert window.texts("#tip") == [names[0]]
+    assert window.script(f"return getComputedStyle({curves}[0].querySelector('polyline')).strokeWidth") == "3.5px"
+    window.keys(ENTER)
+    summary = window.wait_for("document.querySelector('#runs details[open] summary')?.innerText")
+    assert summary.startswith(names[0].split(":")[0])
+    captions = window.texts("#runs details[open] caption")
+    assert "Evaluations on the validation rows" in captions
+    [last] = [words for words in window.texts("#runs details[open] table:has(td:first-child) tbody tr:last-child")
+              if words.count("\t") == 1]  # fmt: skip
+    score, kwh = names[0].partition(": ")[2].split(" after ")
+    assert last.split("\t") == [kwh, score]
+    window.open(Path("/dev/null"))
+
+
 def test_browser_tab_comes_to_the_skip_link_first_and_to_every_control(opened):
     window = opened("two")
     seen = []
@@ -218,7 +242,7 @@ def test_browser_tab_comes_to_the_skip_link_first_and_to_every_control(opened):
             window.script("const e = document.activeElement; return e.id || e.className.baseVal || e.className")
         )
     assert seen[0] == "skip"
-    assert {"theme", "filter", "front-only", "mark front", "button-like", "scroll"} <= set(seen)
+    assert {"theme", "filter", "front-only", "mark front", "curve c1", "button-like", "scroll"} <= set(seen)
 
 
 def test_browser_pointer_on_a_mark_explains_it(opened):
@@ -253,6 +277,22 @@ def test_browser_print_has_no_controls_and_all_rows(opened):
     assert len(window.texts("#runs-table tbody th a")) == 300
     assert window.texts(".top") + window.texts("#controls") + window.texts("#table .more") == []
     assert window.script("return getComputedStyle(document.querySelector('h1')).color") == rgb(palette()["text"][0])
+
+
+@pytest.mark.parametrize("has_script", [True, False])
+def test_browser_print_holds_what_is_folded_away(opened, has_script):
+    window = opened("sets", has_script=has_script)
+    folded = "#runs details .pairs, #runs details table"
+    assert window.texts(folded) == []
+    window.screen(*DESKTOP, media="print")
+    if has_script:  # as the browser says it before it prints
+        window.script("dispatchEvent(new Event('beforeprint'))")
+        assert len(window.script("return [...document.querySelectorAll('details[open]')]")) >= 4
+    assert len(window.texts(folded)) >= 4 * 3
+    window.screen(*DESKTOP)
+    if has_script:
+        window.script("dispatchEvent(new Event('afterprint'))")
+    assert window.texts(folded) == []
 
 
 @pytest.mark.parametrize("name", ["sets", "run"])

@@ -8,7 +8,7 @@ import pytest
 
 from finetune.runs.compare import compare_runs
 from finetune.runs.comparison import Grid
-from finetune.runs.page.render import comparison_html, palette, pareto_svg, run_html
+from finetune.runs.page.render import TEMPLATES, comparison_html, palette, pareto_svg, run_html
 from finetune.runs.record import list_runs, read_run
 from finetune.runs.scatter import scatters
 from tests.runs.builders import QUICKSTART, SCRATCH, STORED, make_emissions, make_run
@@ -264,3 +264,8 @@ def test_render_colours_can_be_told_apart_as_wcag_asks(theme):
             assert contrast(colour[mark], colour[ground]) >= 3, f"{mark} on {ground}"
     for shade in ("accent", "c3"):  # the strongest shades of a confusion matrix
         assert contrast(colour["text"], mixed(0.46, colour[shade], colour["surface"])) >= 4.5, shade
+    style = (TEMPLATES / "chart.css").read_text(encoding="utf-8")
+    assert not re.search(r"[ ;{]opacity", style)  # no line of a plot is faint as a whole
+    for share in map(float, re.findall(r"stroke-opacity: ([\d.]+)", style)):  # bands and intervals
+        for mark in ("soft", "accent", *(f"c{number}" for number in range(1, 9))):
+            assert contrast(mixed(share, colour[mark], colour["surface"]), colour["surface"]) >= 3, f"{mark} at {share}"

@@ -74,12 +74,17 @@ function cutting(table) {
   return (fits) => { fitting = fits; return apply(); };
 }
 
+// What a row says of itself, without the name of the one that dominates it.
+function ownWords(row) {
+  return row.textContent.replace(row.querySelector(".by")?.textContent ?? "", "").toLowerCase();
+}
+
 function filtering(table, groups) {
   const rows = all("tbody tr", table), groupRows = groups ? all("tbody tr", groups) : [];
   const text = byId("filter"), set = byId("set"), front = byId("front-only");
-  const words = new Map(rows.map((row) => [row, `${row.textContent} ${row.dataset.tags}`.toLowerCase()]));
+  const words = new Map(rows.map((row) => [row, `${ownWords(row)} ${row.dataset.tags.toLowerCase()}`]));
   for (const group of groupRows) {  // a run is also found by the words of its group
-    const members = new Set(group.dataset.members.split(" ")), own = group.textContent.toLowerCase();
+    const members = new Set(group.dataset.members.split(" ")), own = ownWords(group);
     for (const row of rows) if (members.has(row.dataset.run)) words.set(row, `${words.get(row)} ${own}`);
   }
   const cutRuns = cutting(table), cutGroups = groups && cutting(groups);
@@ -118,7 +123,7 @@ function tips() {
   for (const title of all(".chart title, .bar title")) {
     const target = title.parentNode;
     target.dataset.tip = title.textContent;
-    if (target.matches("a")) target.setAttribute("aria-label", title.textContent);
+    target.setAttribute("aria-label", title.textContent);
     title.remove();
     target.addEventListener("mousemove", (event) => show(target, event.clientX, event.clientY));
     target.addEventListener("mouseleave", () => { tip.hidden = true; });
@@ -141,8 +146,16 @@ function details() {
   open();
 }
 
+// What is folded away is printed too.
+function printing() {
+  let opened = [];
+  addEventListener("beforeprint", () => { opened = all("details:not([open])"); for (const one of opened) one.open = true; });
+  addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
+}
+
 theme();
 const apply = byId("controls") ? filtering(byId("runs-table"), byId("groups-table")) : () => {};
 all("table.rows").forEach((table) => sorting(table, apply));
 tips();
 details();
+printing();
