@@ -112,9 +112,11 @@ def _dominated(members: Sequence[_Contender]) -> Iterable[tuple[str, str]]:
     count = tries(len(members))
     for place, loser in enumerate(cheapest_first):
         for rival in cheapest_first[:place]:
-            if rival.height <= loser.height or not _is_cheaper(rival, loser):
+            # The quickest to tell comes first.
+            if rival.height <= loser.height or rival.kwh * ASSUMED_SPREAD >= loser.kwh:
                 continue
-            if counted(run_difference(rival.judged, loser.judged), count).is_distinguished:
+            difference = counted(run_difference(rival.judged, loser.judged), count)
+            if difference.is_distinguished and _is_cheaper(rival, loser):
                 yield loser.run_id, rival.run_id
                 break
 
@@ -122,7 +124,7 @@ def _dominated(members: Sequence[_Contender]) -> Iterable[tuple[str, str]]:
 def _is_cheaper(ours: _Contender, theirs: _Contender) -> bool:
     if ours.kwh_high * ASSUMED_SPREAD < theirs.kwh_low:
         return True
-    if ours.kwh * ASSUMED_SPREAD >= theirs.kwh or ours.sources.isdisjoint(theirs.sources):
+    if ours.sources.isdisjoint(theirs.sources):
         return False  # without a factor in common the sums above are the corners
     ratio = energy_ratio(ours.parts, theirs.parts)
     return ratio is not None and ratio.verdict == "cheaper"

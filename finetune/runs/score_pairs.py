@@ -117,7 +117,7 @@ def _differences(ours: Sequence[Judged], theirs: Sequence[Judged]) -> list[float
     if any(row is None or row.questions != rows[0].questions for row in rows if rows[0] is not None) or rows[0] is None:
         return None
     sides = [[run.rows.values for run in side if run.rows is not None] for side in (ours, theirs)]
-    means = [[fmean(values) for values in zip(*side, strict=True)] for side in sides]
+    means = [side[0] if len(side) == 1 else [fmean(values) for values in zip(*side, strict=True)] for side in sides]
     changed = [our - their for our, their in zip(*means, strict=True)]
     return changed if sum(abs(change) > 1e-12 for change in changed) >= LEAST_ROWS else None
 
