@@ -243,6 +243,7 @@ def test_browser_tab_comes_to_the_skip_link_first_and_to_every_control(opened):
         )
     assert seen[0] == "skip"
     assert {"theme", "filter", "front-only", "mark front", "curve c1", "button-like", "scroll"} <= set(seen)
+    assert not {"s1", "s2"} & set(seen)  # parts of a bar are no controls: their names and numbers are in its label
 
 
 def test_browser_pointer_on_a_mark_explains_it(opened):

@@ -123,10 +123,11 @@ function tips() {
   for (const title of all(".chart title, .bar title")) {
     const target = title.parentNode;
     target.dataset.tip = title.textContent;
-    target.setAttribute("aria-label", title.textContent);
+    if (target.matches("a, [role=img]")) target.setAttribute("aria-label", title.textContent);
     title.remove();
     target.addEventListener("mousemove", (event) => show(target, event.clientX, event.clientY));
     target.addEventListener("mouseleave", () => { tip.hidden = true; });
+    if (!target.matches("a")) continue;  // Chromium stops at every part of a drawing that listens for the focus
     target.addEventListener("focus", () => { const box = target.getBoundingClientRect(); show(target, box.left + box.width / 2, box.top + box.height / 2); });
     target.addEventListener("blur", () => { tip.hidden = true; });
   }
