@@ -31,7 +31,7 @@ def why_no_language_head(config: Any) -> str | None:
     for name in config.architectures or ():
         _, head, task = name.rpartition("For")
         if head and task not in _TELL_WORDS:
-            return f"its weights were trained under another head ({name}), not to tell words"
+            return f"the weights were trained under another head ({name}), not to tell words"
     return None
 
 
@@ -48,7 +48,7 @@ def load_language_model(checkpoint: Checkpoint, settings: ModelSettings, hint: s
     if not has_head(name, checkpoint.model_type):
         return None, f"a {checkpoint.model_type} model has no head for {words} in transformers"
     if (reason := why_no_language_head(checkpoint.config)) is not None:
-        return None, f"{checkpoint.reference} has no trained head for {words}: {reason}"
+        return None, reason
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.attn_implementation:
         options["attn_implementation"] = settings.attn_implementation
