@@ -30,6 +30,7 @@ EXPECTED = {
     "conll2003-distilbert": (ENTITIES, ["validation", "test"]),
     "cnn-dailymail-bart": ([], ["validation", "test"]),
     "go-emotions-roberta": (EMOTIONS, ["validation", "test"]),
+    "imdb-bias-distilbert": (["neg", "pos"], ["validation", "test"]),
     "imdb-gpt2": (["neg", "pos"], ["validation", "test"]),
     "imdb-masked-distilbert": ([], ["validation", "test"]),
     "mrpc-bert": (["not_equivalent", "equivalent"], ["validation", "test"]),
@@ -126,6 +127,22 @@ def test_shipped_recipe_completes_with_its_labels(name, group_of):
     assert record["dataset"]["label_names"] == labels
     assert list(record["metrics"]) == splits
     assert record["emissions"]["energy_kwh"] > 0
+
+
+@pytest.mark.slow
+def test_shipped_recipe_with_a_probe_of_bias_asks_it_before_and_after(group_of):
+    [name] = [name for name, recipe in RECIPES.items() if (recipe.get("evaluation") or {}).get("bias")]
+    [probe] = group_of(name).online[name].record["bias"]["probes"]
+    assert (probe["probe"], probe["language"], probe["before_reason"], probe["after_reason"]) == (
+        "swaps",
+        "en",
+        None,
+        None,
+    )
+    for moment in ("before", "after"):
+        told = {(finding["group"], finding["measure"]): finding["n"] for finding in probe[moment]["findings"]}
+        for group in ("gender: female → male", "gender: male → female"):
+            assert told[group, "flips beyond neutral"] == told[group, "score gap"] > 0
 
 
 @each_recipe

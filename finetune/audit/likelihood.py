@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from finetune.recipe.schema import Model as ModelSettings
 
 _KINDS = (ENCODER_ONLY, DECODER_ONLY)
-# Heads of other tasks: weights that were trained under them were not trained to tell words.
-_OTHER_HEADS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
 LANGUAGE_TASKS = ("fill-mask", "text-generation")
 _HINT = "Only safetensors weights are loaded; save_pretrained of transformers writes them."
 _BATCH_ROWS = 64
@@ -57,9 +55,6 @@ def why_no_likelihood(checkpoint: Checkpoint) -> str | None:
     """Return why a checkpoint has no likelihoods of sentences, by its configuration alone; None: it may have."""
     if checkpoint.kind not in _KINDS:
         return f"likelihoods of a sentence are defined for masked and causal models, and this one is {checkpoint.kind}"
-    for name in checkpoint.config.architectures or ():
-        if name.endswith(tuple(f"For{head}" for head in _OTHER_HEADS)):
-            return f"the weights were trained under another head ({name}), not to tell words"
     if checkpoint.kind == ENCODER_ONLY and checkpoint.tokenizer.mask_token is None:
         return "the tokenizer has no mask token, so that no token can be guessed"
     return None

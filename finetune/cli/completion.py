@@ -14,6 +14,19 @@ def complete_recipe(incomplete: str) -> list[str]:
     return [name for name in (*_files(), *shipped_recipes()) if name.startswith(incomplete)]
 
 
+def complete_shipped(incomplete: str) -> list[str]:
+    """Return the shipped recipes that begin so."""
+    from finetune.recipe.shipped import shipped_recipes
+
+    return [name for name in shipped_recipes() if name.startswith(incomplete)]
+
+
+def complete_evaluated(context: typer.Context, incomplete: str) -> list[str]:
+    """Return recipes where --zero-shot or --few-shot ask a checkpoint, else runs."""
+    asks = context.params.get("zero_shot") or context.params.get("few_shot") is not None
+    return complete_recipe(incomplete) if asks else complete_run(context, incomplete)
+
+
 def complete_sweep(incomplete: str) -> list[str]:
     """Return the shipped sweeps, and the files here that may be one, that begin so."""
     from finetune.recipe.shipped import shipped_sweeps

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from finetune.cli.completion import complete_run
+from finetune.cli.completion import complete_evaluated
 
 
 def evaluate(
     target: Annotated[
         list[str],
         typer.Argument(
-            autocompletion=complete_run,
+            autocompletion=complete_evaluated,
             metavar="TARGET KEY=VALUE",
             help="Run id, the beginning or the last part of one, a name, or a folder; with --zero-shot or --few-shot a "
             "recipe, then settings that override it: model.name_or_path=CHECKPOINT.",

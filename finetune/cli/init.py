@@ -71,16 +71,23 @@ def _role_and_name(pair: str) -> tuple[str, str]:
 
 
 def _look(data: str | None, asks: bool) -> tuple[str, Look | None]:
-    """Return the data's name and a look at it; None where it is a hub id, or is the default and not there yet."""
+    """Return the data's name and a look at it; None where it is on the hub, which tells nothing, or not there yet."""
     from finetune.cli.app import print_error
-    from finetune.data.first_look import look_at
+    from finetune.console import quiet_libraries
+    from finetune.data.first_look import look_at, look_at_hub
 
     while True:
         named = data or (typer.prompt("Your data (a file, a folder, or a hub id)", default=_DATA) if asks else _DATA)
         if data is None and named == _DATA and not os.path.lexists(_DATA):
             return named, None
         try:
-            return named, look_at(named)
+            look = look_at(named)
+            if look is None:
+                quiet_libraries()
+                look, why_not = look_at_hub(named)
+                if why_not is not None:
+                    typer.echo(f"note: {named} tells no columns, so the usual ones are shown: {why_not}", err=True)
+            return named, look
         except FinetuneError as error:
             if error.message.startswith("dataset.splits."):  # several files of which none is called train
                 hint = f"Name the file to train on: --data {os.path.join(named, '<file>')}"

@@ -6,10 +6,16 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_run
+
 
 def inspect(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A hub id, a folder, package:…, or a run (id, name or folder).")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A hub id, a folder, package:…, or a run (id, name or folder).",
+            autocompletion=complete_run,
+        ),
     ],
     revision: Annotated[str | None, typer.Option(help="Commit, branch or tag, of a checkpoint on the hub.")] = None,
     probe: Annotated[
@@ -34,7 +40,7 @@ def inspect(
     ] = Path("runs"),
     offline: Annotated[bool, typer.Option("--offline", help="Ask no hub: use what is on this machine.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything for programs.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Say what a checkpoint is: its kind, size, who may attend to whom, what fits it, and what fine-tuning takes.
 
     That takes the configuration and the list of the weights; only --probe and --attention load the weights themselves.

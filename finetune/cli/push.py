@@ -29,13 +29,16 @@ def push(
     ] = None,
     public: Annotated[
         bool | None,
-        typer.Option("--public/--private", help="Who may see a new repository.", show_default="hub.hub_private_repo"),
+        typer.Option(
+            "--public/--private", show_default="hub.hub_private_repo",
+            help="Who may see a new repository; one that is public takes a model only with --public.",
+        ),
     ] = None,
     merged: Annotated[
         bool, typer.Option("--merged", help="Upload the whole model of a run with adapters, not the adapter alone.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace what another run or somebody else has put there.")
+        bool, typer.Option("--force", help="Replace files that another run or somebody else has put there.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be uploaded, and whether it may be.")

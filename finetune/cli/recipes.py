@@ -5,9 +5,14 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.completion import complete_shipped
+
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this one instead of the list.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Print this one instead of the list.", autocompletion=complete_shipped),
+    ] = None,
     copy_to: Annotated[Path | None, typer.Option(help="Write a copy to this file, to change.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from finetune.data.columns import ColumnMap, choose_form, map_columns
 from finetune.data.files import format_of, missing_file
-from finetune.data.hub import is_hub_id
+from finetune.data.hub import hub_columns, is_hub_id
 from finetune.data.sources import find_source
 from finetune.data.splits import choose_splits
 from finetune.errors import FinetuneError
+from finetune.hub import go_offline_if_unreachable
 from finetune.package_paths import is_package_path
-from finetune.recipe.schema import Dataset
+from finetune.recipe.schema import Dataset, Splits
 from finetune.tasks import Task, all_tasks
 from finetune.text import join_words, plural
 
@@ -28,7 +29,7 @@ _LINE = 80  # characters
 
 @dataclass(frozen=True)
 class Look:
-    """The splits of local data by the part that each plays (train, validation, test), as found."""
+    """The splits of data by the part that each plays (train, validation, test), as found; of the hub without rows."""
 
     splits: Mapping[str, RawSplit]
 
@@ -44,7 +45,9 @@ class Look:
 
     @property
     def summary(self) -> str:
-        """Return how many rows each split has, in words."""
+        """Return how many rows each split has, in words; where nobody counted them, the splits."""
+        if not any(map(_rows, self.splits.values())):
+            return f"splits {join_words(self.splits, 'and')}"
         return ", ".join(f"{plural(_rows(split), 'row')} in {name}" for name, split in self.splits.items())
 
 
@@ -61,9 +64,20 @@ def look_at(data: str) -> Look | None:
         if is_hub_id(data) and not _looks_local(data):
             return None
         raise missing_file(Path(data).expanduser())
-    settings = Dataset(path=data)
-    found = find_source(settings).splits
-    chosen = choose_splits(list(found), settings.splits)
+    return _as_parts(find_source(Dataset(path=data)).splits)
+
+
+def look_at_hub(data: str) -> tuple[Look | None, str | None]:
+    """Return the columns of a dataset of the hub, or None and why they are not known."""
+    unreachable = go_offline_if_unreachable([data])
+    try:
+        return _as_parts(hub_columns(data)), None
+    except FinetuneError as error:
+        return None, unreachable or f"{error.message}. {error.hint or ''}".strip()
+
+
+def _as_parts(found: Mapping[str, RawSplit]) -> Look:
+    chosen = choose_splits(list(found), Splits())
     parts = {"train": chosen.train, "validation": chosen.validation, "test": chosen.test}
     return Look({part: found[name] for part, name in parts.items() if name is not None})
 
@@ -117,7 +131,11 @@ def labels_in(look: Look, task: Task, columns: ColumnMap) -> str | None:
     name = columns.get(target) if target else None
     if target is None or task.column(target).kind != "label" or not isinstance(name, str):
         return None
-    values = [value for value in pc.unique(look.train.read([name]).column(0)).to_pylist() if value is not None]
+    if any(part.stream is not None for part in look.train.parts):
+        return None  # of which only the first rows are here
+    named = [part.class_names[name] for part in look.train.parts if name in part.class_names]
+    values = list(named[0]) if named else pc.unique(look.train.read([name]).column(0)).to_pylist()
+    values = [value for value in values if value is not None]
     if not values or any(isinstance(value, list | dict) for value in values):
         return None
     shown = [" ".join(str(value).split()) for value in values[:_SHOWN_LABELS]]

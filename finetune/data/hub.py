@@ -63,6 +63,24 @@ def read_hub(
     return splits, commit, _offline_note(builder, path, commit)
 
 
+def hub_columns(path: str) -> dict[str, RawSplit]:
+    """Return the splits of a hub dataset with the types of their columns, as its card tells, else by its first rows.
+
+    They hold no rows, or only the first; `rows` counts those that the card tells of. Raises FinetuneError.
+    """
+    import datasets
+
+    try:
+        info = datasets.load_dataset_builder(path).info
+    except Exception as problem:
+        raise _translated(problem, path, None, None) from problem
+    if not info.features or not info.splits:
+        return read_hub(path, None, None, streaming=True)[0]
+    named = class_names(info.features.to_dict())
+    part = memory_part(path, info.features.arrow_schema.empty_table(), class_names=named)
+    return {name: RawSplit(name, (replace(part, rows=split.num_examples or 0),)) for name, split in info.splits.items()}
+
+
 def _streamed_part(dataset: Any, where: str) -> Part:
     """Wrap a datasets.IterableDataset: rows are fetched while they are read."""
     import pyarrow

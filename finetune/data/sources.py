@@ -318,10 +318,12 @@ def _leaks(tables: Mapping[str, pyarrow.Table], task: Task) -> list[str]:
     import numpy
 
     roles = [column.role for column in task.inputs if column.role in tables["train"].column_names]
-    others = {name: numpy.concatenate([*_hashes(table, roles)]) for name, table in tables.items() if name != "train"}
+    others = {
+        name: numpy.concatenate([*input_hashes(table, roles)]) for name, table in tables.items() if name != "train"
+    }
     known = numpy.unique(numpy.concatenate(list(others.values())))
     in_train = numpy.zeros(len(known), dtype=bool)
-    for hashes in _hashes(tables["train"], roles):
+    for hashes in input_hashes(tables["train"], roles):
         places = numpy.minimum(numpy.searchsorted(known, hashes), len(known) - 1)
         in_train[places[known[places] == hashes]] = True
     notes = []
@@ -332,7 +334,8 @@ def _leaks(tables: Mapping[str, pyarrow.Table], task: Task) -> list[str]:
     return notes
 
 
-def _hashes(table: pyarrow.Table, roles: Sequence[str]) -> Iterator[numpy.ndarray]:
+def input_hashes(table: pyarrow.Table, roles: Sequence[str]) -> Iterator[numpy.ndarray]:
+    """Yield a number of 64 bits for each row, alike in this process where rows say the same in some roles."""
     import numpy
     import pyarrow
 

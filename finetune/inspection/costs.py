@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -15,6 +16,7 @@ from finetune.runs.record import Run, as_number
 from finetune.training.memory import BYTES, activation_bytes, optimizer_bytes
 
 ROWS, TOKENS, LORA_RANK = 16, 128, 8
+FULL = "all weights"
 
 Section = dict[str, Any]
 
@@ -100,14 +102,30 @@ def _computed(weights: Weights, stack: Stack, settings: Settings, kind: str) -> 
 def past_energy(runs: Iterable[Run], references: Iterable[str], hostname: str) -> Section | None:
     """Return joules a training token, as measured in past runs of a checkpoint on this machine; None without any.
 
-    Only finished runs count whose energy is complete and that had the machine to themselves.
+    By what was trained, since what is frozen takes less work: all weights, an adapter by its method (lora …), what
+    model.freeze or gradual unfreezing leaves. Only finished runs count whose energy is complete and that had the
+    machine to themselves.
     """
-    names = set(references)
-    found = {run.run_id: joules for run in runs if _counts(run, names, hostname) and (joules := _joules_a_token(run))}
-    if not found:
-        return None
-    values = list(found.values())
-    return {"median": median(values), "low": min(values), "high": max(values), "run_ids": list(found)}
+    names, found = set(references), defaultdict[str, dict[str, float]](dict)
+    for run in runs:
+        if _counts(run, names, hostname) and (joules := _joules_a_token(run)):
+            found[_trained(run)][run.run_id] = joules
+    return {name: _spread(found[name]) for name in sorted(found, key=lambda name: (name != FULL, name))} or None
+
+
+def _spread(joules: Mapping[str, float]) -> Section:
+    values = list(joules.values())
+    return {"median": median(values), "low": min(values), "high": max(values), "run_ids": list(joules)}
+
+
+def _trained(run: Run) -> str:
+    """Return what a run trained of its model, in the words of its recipe."""
+    model, training, peft = (run.recipe.get(name) or {} for name in ("model", "training", "peft"))
+    if peft:
+        return str(peft.get("method"))
+    if model.get("freeze") not in (None, "none"):
+        return f"freeze {model['freeze']}"
+    return "gradual unfreezing" if training.get("gradual_unfreezing") is not None else FULL
 
 
 def _counts(run: Run, names: set[str], hostname: str) -> bool:

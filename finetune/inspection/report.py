@@ -157,10 +157,11 @@ def _work(report: Section) -> list[str]:
         lines.append("FLOPs      not known")
     if energy is None:
         lines.append(f"joules     {formats.NOT_MEASURED}: no whole run of this checkpoint on this machine is there")
-    else:
-        several = f" ({formats.span(energy['low'], energy['high'])})" if len(energy["run_ids"]) > 1 else ""
+    for trained, spread in (energy or {}).items():
+        count = len(spread["run_ids"])
+        several = f" ({formats.span(spread['low'], spread['high'])})" if count > 1 else ""
         lines.append(
-            f"joules     {formats.significant(energy['median'])} a training token{several}, measured in "
-            f"{plural(len(energy['run_ids']), 'run')} on this machine"
+            f"joules     {formats.significant(spread['median'])} a training token{several}, trained: {trained}; "
+            f"measured in {plural(count, 'run')} on this machine"
         )
     return lines

@@ -18,13 +18,28 @@ LANGUAGE_HEADS = {
     DECODER_ONLY: ("AutoModelForCausalLM", "next words"),
     ENCODER_DECODER: ("AutoModelForSeq2SeqLM", "texts for texts"),
 }
+# The tasks of transformers' classes whose head tells words; every other one that begins with For does not.
+_TELL_WORDS = ("MaskedLM", "CausalLM", "ConditionalGeneration", "PreTraining")
+
+
+def why_no_language_head(config: Any) -> str | None:
+    """Return why a checkpoint of this configuration was not trained to tell words; None: nothing says so.
+
+    Of a model with tied embeddings no weight is missing, whatever it was trained for, so its `architectures` decide. A
+    class without a head (BartModel, as facebook/bart-base has it) is no reason: the weights then tell.
+    """
+    for name in config.architectures or ():
+        _, head, task = name.rpartition("For")
+        if head and task not in _TELL_WORDS:
+            return f"the weights were trained under another head ({name}), not to tell words"
+    return None
 
 
 def load_language_model(checkpoint: Checkpoint, settings: ModelSettings, hint: str) -> tuple[Any, str | None]:
     """Return (model, None), in float32 on the CPU and ready to be asked, or (None, why its likelihoods are noise).
 
-    A head counts as trained when every weight of it is in the checkpoint, or tied to one that is. Raises FinetuneError,
-    with `hint`, when the weights cannot be read.
+    A head counts as trained when every weight of it is in the checkpoint, or tied to one that is, and no other head was
+    trained on top. Raises FinetuneError, with `hint`, when the weights cannot be read.
     """
     import torch
     import transformers
@@ -32,6 +47,8 @@ def load_language_model(checkpoint: Checkpoint, settings: ModelSettings, hint: s
     name, words = LANGUAGE_HEADS[checkpoint.kind]
     if not has_head(name, checkpoint.model_type):
         return None, f"a {checkpoint.model_type} model has no head for {words} in transformers"
+    if (reason := why_no_language_head(checkpoint.config)) is not None:
+        return None, reason
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.attn_implementation:
         options["attn_implementation"] = settings.attn_implementation

@@ -2,7 +2,8 @@
 
 N* = (S_tuned − S_asked) / (e_asked − e_tuned): S is what making the model ready took, e what a prediction takes. The
 range is the smallest and the largest N* over the corners of the box of the components' factors (energy_ratio.py); the
-cost of a prediction is taken to vary by 5 % between repetitions besides.
+cost of a prediction is taken to vary by 5 % between repetitions besides. Both are measured on one machine: what a
+prediction takes on another says nothing of what it would save here.
 """
 
 import math
@@ -108,13 +109,13 @@ def break_even(tuned: Costs, asked: Costs) -> BreakEven:
         for spread in (1 / ASSUMED_SPREAD, ASSUMED_SPREAD):
             extra.append(making - loading)
             less.append(asking * spread - answering)
-    asking, answering, making, loading = (sum(part.kwh for part in side.values()) for side in sides)
-    if asking <= answering:
+    if max(less) <= 0:
         return replace(found, verdict="never")
-    middle = max(0.0, (making - loading) / (asking - answering))
     if min(less) <= 0:
         reason = "which of the two takes less for a prediction is inside what the measurements can tell"
         return replace(found, verdict="undecided", reason=reason)
+    asking, answering, making, loading = (sum(part.kwh for part in side.values()) for side in sides)
+    middle = max(0.0, (making - loading) / (asking - answering))
     each = [max(0.0, above / below) for above, below in zip(extra, less, strict=True)]
     return replace(found, verdict="after", predictions=middle, low=min(each), high=max(each))
 
@@ -172,20 +173,31 @@ def break_evens(runs: Sequence[Run]) -> list[BreakEven]:
         for baseline in ASKED_NAMES
         if (own := own_costs(run, baseline)) is not None
     ]
-    return found + [
-        break_even(run_costs(run, with_loading=True), run_costs(other, with_loading=True))
-        for run in trained
-        for other in asking
-        if _may_be_compared(run, other)
-    ]
+    return found + [_of_two_runs(run, other) for run in trained for other in asking if _may_be_compared(run, other)]
+
+
+def _of_two_runs(run: Run, other: Run) -> BreakEven:
+    found = break_even(run_costs(run, with_loading=True), run_costs(other, with_loading=True))
+    if found.verdict == "not measured" or _on_one_machine(run, other):
+        return found
+    reason = "the two ran on different machines, or on one that was started again in between"
+    return replace(found, verdict="undecided", predictions=None, low=None, high=None, reason=reason)
+
+
+def _on_one_machine(run: Run, other: Run) -> bool:
+    """Tell whether two runs were measured on the same machines: by their boots, by hostname where a system has none."""
+    nodes = [each.emissions.get("nodes") or [{}] for each in (run, other)]
+    for key in ("boot_id", "hostname"):
+        names = [[node.get(key) for node in of_run] for of_run in nodes]
+        if None not in (*names[0], *names[1]):
+            return sorted(names[0]) == sorted(names[1])
+    return False
 
 
 def break_even_lines(runs: Sequence[Run]) -> list[str]:
     """Return a sentence for each pair, at most ten; what was not measured at all is left to the JSON."""
     told = [found for found in break_evens(runs) if found.verdict != "not measured"]
-    lines = [
-        f"{found.tuned} against {found.against}: the energy of training is {found.words}" for found in told[:_MOST]
-    ]
+    lines = [f"{found.tuned} against {found.against}: {found.words}" for found in told[:_MOST]]
     return lines + ([f"and {len(told) - _MOST} more of these in --json"] if len(told) > _MOST else [])
 
 

@@ -144,6 +144,8 @@ class Task:
     Asked in words, before it is fine-tuned (zero_shot, few_shot): prompts are templates of roles, the target's among
     them; the first whose roles are all in the data is taken. candidates(row, words): the answers to choose among by
     likelihood, in the order of the target's numbers, `words` being those of the labels; None: the answer is written.
+    to_text(target), from_text(text): of a task that points at its answers, a target as a model would write it, and the
+        answer in a text that one has written (None: it writes, or chooses).
     unprompted: problem type → why its rows cannot be asked so; "" is for rows that no prompt fits.
     """
 
@@ -178,6 +180,8 @@ class Task:
     majority: Callable[[Any, Any, LabelScheme], dict[str, Any]] | None = None
     prompts: tuple[str, ...] = ()
     candidates: Callable[[Mapping[str, Any], Sequence[str]], Sequence[str]] | None = None
+    to_text: Callable[[Any], str] | None = None
+    from_text: Callable[[str], Any] | None = None
     unprompted: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ SQUAD = "squad"
 SQUAD_V2 = "squad_v2"  # some questions have no answer
 NOWHERE = -1
 SLOT = -2
+NO_ANSWER = "unanswerable"
 _START, _END = 1, 2  # what `labels` says of a token; both added up where the answer is one token
 
 
@@ -225,6 +226,17 @@ def _f1(said: list[str], reference: list[str]) -> float:
     return 2 * common / (len(said) + len(reference))
 
 
+def to_text(target: Mapping[str, Any]) -> str:
+    """Return the answer that a model is shown: the first reference, or that there is none."""
+    return next(iter(target["text"]), NO_ANSWER)
+
+
+def from_text(text: str) -> str:
+    """Return the answer in a text that a model has written: its first line, nothing where that says so."""
+    line = text.strip().partition("\n")[0].strip()
+    return "" if normalised(line) == NO_ANSWER else line
+
+
 def measure(answer: Mapping[str, Any], row: Mapping[str, Any], context: Context) -> list[float]:
     """Return how many questions, F1 and exact match: of the question if it has an answer, then if it has none."""
     references = row["answers"]["text"]
@@ -290,7 +302,7 @@ TASK = Task(
     formulas=formulas,
     unit=unit,
     majority=majority,
-    unprompted=dict.fromkeys(
-        (SQUAD, SQUAD_V2), "a span of the text needs a head that points at it; words cannot ask for places"
-    ),
+    prompts=("{context}\n\nQuestion: {question}\nAnswer: {answers}",),
+    to_text=to_text,
+    from_text=from_text,
 )

@@ -16,9 +16,11 @@ from finetune.evaluation.predict import Evaluation, Predictor, evaluate_split
 from finetune.evaluation.scores import score
 from finetune.models.language import load_language_model
 from finetune.recipe.prompt_keys import PROMPTED
+from finetune.text import plural
 from finetune.training.measure import reported_split
 from finetune.training.random_state import restore_random_state, take_random_state
 from finetune.zero_shot.prompted import Prompted, open_asking, prompted, why_no_examples, why_not_asked
+from finetune.zero_shot.writing import writing_config
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -106,12 +108,14 @@ class Spent:
 
 def open_model(subject: Subject) -> tuple[Any, str | None]:
     """Return the checkpoint as a language model on the run's device, or None and why it cannot be asked."""
-    reason = why_not_asked(subject.recipe, subject.data)
+    reason = why_not_asked(subject.recipe, subject.data, subject.checkpoint.kind)
     if reason is None:
         model, reason = load_language_model(subject.checkpoint, subject.recipe.model, _HINT)
     if reason is not None:
         return None, reason
-    if subject.generation is not None:
+    if subject.data.task.from_text is not None:
+        model.generation_config = writing_config(subject.checkpoint, subject.context)
+    elif subject.generation is not None:
         model.generation_config = subject.generation
     return model.to(subject.accelerator.device), None
 
@@ -144,6 +148,9 @@ def notes_of(about: Prompted, shots: int) -> list[str]:
     notes = []
     if shots and facts["shots"] < shots:
         notes.append(f"few-shot: the training split has {facts['shots']} rows to show, of {shots} asked for")
+    if facts["passed_over_rows"]:
+        notes.append(f"few-shot: {plural(facts['passed_over_rows'], 'training row')} passed over, whose text is asked "
+                     "about, word for word")  # fmt: skip
     if names and 0 < facts["shots"] < len(names):
         notes.append(f"few-shot: {facts['shots']} examples show not all of the {len(names)} labels")
     if facts["cut_examples"]:

@@ -41,7 +41,8 @@ class Request:
     """What is to be pushed where.
 
     `to`: owner/name, or a name below one's own account; None: as the recipe says, else the run's name. `revision`: a
-    branch. `public`: may be seen by all; None: as the recipe says. `merged`: of a run with adapters the whole model.
+    branch. `public`: may be seen by all; None: as the recipe says. `force`: may replace what others have put there,
+    and says nothing of who may see it. `merged`: of a run with adapters the whole model.
     """
 
     run: str
@@ -97,12 +98,13 @@ def push(request: Request) -> dict[str, Any]:
             say(f"note: {note}")
         say(describe(plan))
         remote = look(api, plan)
-        _check(plan, remote, request)
+        _require_consent(plan, remote)
+        _require_own(plan, remote, request)
         if request.dry_run:
             say("nothing was uploaded: --dry-run")
-            return _report(plan, remote.commit, uploaded=False)
+            return _report(plan, remote, remote.commit, uploaded=False)
         commit = _upload(api, plan, remote)
-    return _report(plan, commit, uploaded=True)
+    return _report(plan, remote, commit, uploaded=True)
 
 
 def push_as_recipe_says(run: Run | None) -> None:
@@ -182,13 +184,24 @@ def look(api: HfApi, plan: Plan) -> Remote:
     return Remote(True, private, newest.commit_id, newest.title, len(commits), files)
 
 
-def _check(plan: Plan, remote: Remote, request: Request) -> None:
-    """Raise FinetuneError when a push would replace somebody's work, or show the model to all without being asked."""
-    if remote.exists and remote.private is False and plan.private and not request.force:
+def _require_consent(plan: Plan, remote: Remote) -> None:
+    """Raise FinetuneError when a push would show the model to all without being asked to, and say if it shows it less.
+
+    Whether files may be replaced is another question: --force answers only that.
+    """
+    if not remote.exists:
+        return
+    if plan.private and not remote.private:
         raise FinetuneError(
             f"{plan.repository} is public, and this push is private",
             "--public says that all may see the model; --to names another repository.",
         )
+    if remote.private and not plan.private:
+        say(f"note: {plan.repository} is private and stays so; its settings on the hub say who may see it")
+
+
+def _require_own(plan: Plan, remote: Remote, request: Request) -> None:
+    """Raise FinetuneError when a push would replace somebody's work without being told to."""
     own = f"{TITLE}{plan.run.run_id}"
     is_new = remote.commit is None or remote.files <= _FROM_THE_HUB
     if is_new or remote.title == own or request.force:
@@ -249,14 +262,15 @@ def _first_line(error: Exception) -> str:
     return str(scrub(first_line(error)))
 
 
-def _report(plan: Plan, commit: str | None, uploaded: bool) -> dict[str, Any]:
+def _report(plan: Plan, remote: Remote, commit: str | None, uploaded: bool) -> dict[str, Any]:
+    """Return what `--json` prints; `private` is who may see it there, or of a repository yet to be made would."""
     return {
         "run_id": plan.run.run_id,
         "repository": plan.repository,
         "url": f"{hub_endpoint()}/{plan.repository}" + ("" if plan.branch == MAIN else f"/tree/{plan.branch}"),
         "revision": plan.branch,
         "commit": commit,
-        "private": plan.private,
+        "private": remote.private if remote.exists else plan.private,
         "kind": "adapter" if plan.is_adapter else "model",
         "files": sorted(plan.files),
         "uploaded": uploaded,

@@ -27,7 +27,7 @@ def choosing(task: Task, prior: Any = None) -> Task:
         return chosen(outputs, prior, as_table=bool(context.labels.names))
 
     return replace(
-        task, pads=dict.fromkeys(_COLUMNS), collate=collate, redraw=None, ask=ask, loss=_no_loss, loss_weight=_no_loss,
+        task, pads=dict.fromkeys(_COLUMNS), collate=collate, redraw=None, ask=ask, loss=no_loss, loss_weight=no_loss,
         reduce=reduce, answer=None,
     )  # fmt: skip
 
@@ -148,8 +148,8 @@ def chosen(outputs: Any, prior: Any, as_table: bool) -> dict[str, Any]:
     }
 
 
-def _no_loss(*_: Any) -> Any:
-    """Return 0: answers chosen by likelihood have no training loss."""
+def no_loss(*_: Any) -> Any:
+    """Return 0: an answer that is asked for in words has no training loss."""
     import torch
 
     return torch.tensor(0.0)

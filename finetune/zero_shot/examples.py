@@ -1,10 +1,13 @@
-"""Solved examples for a prompt: from the training rows alone, the classes in turn, seeded."""
+"""Solved examples for a prompt: from the training rows alone, none that is asked about; the classes in turn, seeded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.arrow_files import table_of
+from finetune.data.sources import input_hashes
 from finetune.data.splits import seeded_order
 from finetune.evaluation.scores import targets_of
 from finetune.tasks import LabelScheme, Task
@@ -13,34 +16,48 @@ if TYPE_CHECKING:
     import numpy
 
 
-def draw_examples(train: Any, task: Task, labels: LabelScheme, count: int, seed: int) -> list[dict[str, Any]]:
-    """Return `count` rows of the training split by role, fewer where it has no more, in the order of the prompt.
+def draw_examples(
+    train: Any, asked: Any, task: Task, labels: LabelScheme, count: int, seed: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Return `count` rows of the training split by role, in the order of the prompt, and how many were passed over.
 
-    Each class comes once before any comes twice, the classes in a seeded order; rows without classes come at random.
+    Passed over are rows drawn whose inputs are, word for word, those of a row of `asked`, the split that is asked
+    about: they would tell its answer. Each class comes once before any comes twice, the classes in a seeded order; rows
+    without classes come at random. There are fewer rows where the training split has no more.
     """
     import numpy
 
     order = seeded_order(len(train), seed, "few-shot examples")
+    groups = [order]
     if labels.names:
-        order = _in_turn(
-            targets_of(train, task, labels), order, seeded_order(labels.num_labels, seed, "few-shot turns")
-        )
-    taken = order[:count]
+        known = numpy.asarray(targets_of(train, task, labels))[order]
+        groups = [order[known == one] for one in seeded_order(labels.num_labels, seed, "few-shot turns")]
+    table, roles = table_of(train), [column.role for column in task.inputs if column.role in train.column_names]
+    asked_about = numpy.unique(numpy.concatenate([*input_hashes(table_of(asked), roles)]))
+    passed_over = 0
+
+    def may_be_shown(place: int) -> bool:
+        nonlocal passed_over
+        [[number]] = input_hashes(table.slice(place, 1), roles)
+        found = int(asked_about.searchsorted(number))
+        leaks = found < len(asked_about) and asked_about[found] == number
+        passed_over += int(leaks)
+        return not leaks
+
+    taken = list(islice(_in_turn(groups, may_be_shown), count))
     # Not class after class, which the model would read as a pattern.
-    shown = taken[seeded_order(len(taken), seed, "few-shot order")]
-    rows: list[dict[str, Any]] = table_of(train).take(numpy.asarray(shown)).to_pylist()
-    return rows
+    shown = [taken[place] for place in seeded_order(len(taken), seed, "few-shot order")]
+    rows: list[dict[str, Any]] = table.take(numpy.asarray(shown, dtype=numpy.int64)).to_pylist()
+    return rows, passed_over
 
 
-def _in_turn(known: Any, order: numpy.ndarray, turns: numpy.ndarray) -> numpy.ndarray:
-    """Return an order of rows in which the classes take turns, the rows of each as in `order`."""
-    import numpy
-
-    classes = numpy.asarray(known)[order]
-    turn = numpy.empty(len(turns), dtype=numpy.int64)
-    turn[turns] = numpy.arange(len(turns))
-    rounds = numpy.empty(len(order), dtype=numpy.int64)
-    for one in numpy.unique(classes):
-        own = classes == one
-        rounds[own] = numpy.arange(own.sum())
-    return order[numpy.lexsort((turn[classes], rounds))]
+def _in_turn(groups: Sequence[numpy.ndarray], may_be_shown: Callable[[int], bool]) -> Iterator[int]:
+    """Yield a place of each group, then the next of each that has one left; no more are looked at than are wanted."""
+    waiting = [filter(may_be_shown, map(int, group)) for group in groups]
+    while waiting:
+        for group in list(waiting):
+            place = next(group, None)
+            if place is None:
+                waiting.remove(group)
+            else:
+                yield place

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.arrow_files import table_of
+from finetune.data.batching import without_targets
 from finetune.data.encoding import encode_window
 from finetune.errors import FinetuneError
-from finetune.models.architecture import DECODER_ONLY
+from finetune.models.architecture import DECODER_ONLY, ENCODER_ONLY
 from finetune.recipe.prompt_keys import SCRATCH, label_words, template_roles
 from finetune.tasks import Context, LabelScheme, Task, require_fast
 from finetune.text import did_you_mean, join_words
@@ -17,7 +18,8 @@ from finetune.zero_shot.choosing import ask, choosing, collate, features_of
 from finetune.zero_shot.examples import draw_examples
 from finetune.zero_shot.fitting import Fitting, with_examples
 from finetune.zero_shot.tokens import Asked, asked
-from finetune.zero_shot.wording import Row, Wording
+from finetune.zero_shot.wording import Row, Wording, spelled_out
+from finetune.zero_shot.writing import most_tokens, writing
 
 if TYPE_CHECKING:
     from finetune.data.sources import LoadedData
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from finetune.recipe.schema import Recipe
 
 _ROWS_AT_ONCE = 1000
-_SAYS_NOTHING = ("N/A", "[MASK]", "")  # the content-free inputs of Zhao et al., ICML 2021
+_SAYS_NOTHING = ("N/A", "[MASK]", "")  # the content-free inputs of Zhao et al., ICML 2021: characters, no mask token
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,15 @@ class Asking:
         return self.wording.task
 
 
-def why_not_asked(recipe: Recipe, data: LoadedData) -> str | None:
-    """Return why these rows cannot be put in words, or the model's answers would be noise; None: they can."""
+def why_not_asked(recipe: Recipe, data: LoadedData, kind: str) -> str | None:
+    """Return why these rows cannot be put in words to a kind of model, or its answers are noise; None: they can."""
     task = data.task
     if recipe.model.init == "scratch":
         return SCRATCH
     if data.labels.problem_type in task.unprompted:
         return task.unprompted[data.labels.problem_type]
+    if task.from_text is not None and kind == ENCODER_ONLY:
+        return "a span of the text needs a head that points at it, and an encoder-only model cannot write it either"
     if recipe.evaluation.prompt.template is None and _own_template(task, data) is None:
         return task.unprompted.get("", "no prompt of the task fits the columns of its rows")
     return None
@@ -132,13 +136,17 @@ def prompted(asking: Asking, data: LoadedData, split: Any, model: Any, shots: in
     """
     limit = asking.context.max_length or 0
     fitting = Fitting(asking.context.tokenizer, limit, asking.context.truncation)
-    wording, shown = asking.wording, []
+    wording, passed_over = asking.wording, 0
+    shown: list[Row] = []
     if shots:
-        shown = draw_examples(data.splits["train"], asking.task, data.labels, shots, asking.seed)
+        train = data.splits["train"]
+        drawn, passed_over = draw_examples(train, split, asking.task, data.labels, shots, asking.seed)
+        shown = spelled_out(drawn, asking.task, asking.context.tokenizer)
         wording = with_examples(wording, shown, fitting)
     cut_examples, fitting.cut = fitting.cut, 0
     if asking.task.candidates is None:
-        task, features = asking.task, _written(asking, wording, split, fitting)
+        task = asking.task if asking.task.from_text is None else writing(asking.task)
+        features = _written(asking, task, wording, split, fitting)
     else:
         features = _chosen(asking, wording, split, fitting)
         task = choosing(asking.task, _prior(asking, wording, model) if asking.prompt.calibrate else None)
@@ -147,6 +155,7 @@ def prompted(asking: Asking, data: LoadedData, split: Any, model: Any, shots: in
         "label_words": dict(wording.words) or None,
         "shots": len(shown),
         "example_rows": [row["row"] for row in shown],
+        "passed_over_rows": passed_over,
         "calibrate": asking.prompt.calibrate and asking.task.candidates is not None,
         "max_length": limit,
         "cut_rows": fitting.cut,
@@ -155,10 +164,11 @@ def prompted(asking: Asking, data: LoadedData, split: Any, model: Any, shots: in
     return Prompted(task, asking.context, features, facts)
 
 
-def _rows(split: Any) -> Iterator[list[Row]]:
+def _rows(split: Any, asking: Asking) -> Iterator[list[Row]]:
     table = table_of(split)
     for first in range(0, table.num_rows, _ROWS_AT_ONCE):
-        yield table.slice(first, _ROWS_AT_ONCE).to_pylist()
+        rows = table.slice(first, _ROWS_AT_ONCE).to_pylist()
+        yield spelled_out(rows, asking.task, asking.context.tokenizer)
 
 
 def _chosen(asking: Asking, wording: Wording, split: Any, fitting: Fitting) -> Any:
@@ -170,7 +180,7 @@ def _chosen(asking: Asking, wording: Wording, split: Any, fitting: Fitting) -> A
     ids = pyarrow.list_(pyarrow.list_(pyarrow.int32()))
     kinds = {"sequences": ids, "places": ids, "source": pyarrow.list_(pyarrow.int32())}
     batches = []
-    for rows in _rows(split):
+    for rows in _rows(split, asking):
         features = features_of([read(fitting.fit(row, wording, lambda own: read(own).length)) for row in rows])
         arrays = {name: pyarrow.array(values, kinds.get(name)) for name, values in features.items()}
         batches.append(pyarrow.RecordBatch.from_pydict(arrays))
@@ -193,7 +203,9 @@ def _prior(asking: Asking, wording: Wording, model: Any) -> Any:
     from scipy.special import softmax
 
     read = _reader(asking, wording)
-    rows = [read(dict.fromkeys(wording.inputs, text)) for text in _SAYS_NOTHING]
+    nothing = spelled_out((dict.fromkeys(wording.inputs, text) for text in _SAYS_NOTHING), asking.task,
+                          asking.context.tokenizer)  # fmt: skip
+    rows = [read(row) for row in nothing]
     features = {name: values for name, values in features_of(rows).items() if name != "length"}
     device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in collate(features, asking.context).items()}
@@ -202,12 +214,11 @@ def _prior(asking: Asking, wording: Wording, model: Any) -> Any:
     return numpy.log(softmax(scores.reshape(len(rows), -1), axis=1).mean(axis=0))
 
 
-def _written(asking: Asking, wording: Wording, split: Any, fitting: Fitting) -> Any:
+def _written(asking: Asking, task: Task, wording: Wording, split: Any, fitting: Fitting) -> Any:
     """Return the features of a split whose answers are written: the task's own, of rows with the prompt as input."""
     import pyarrow
 
-    task, context = asking.task, asking.context
-    role = task.inputs[0].role
+    context, role = asking.context, task.inputs[0].role
 
     def prompt(row: Row) -> str:
         before = wording.query(row).before
@@ -218,18 +229,22 @@ def _written(asking: Asking, wording: Wording, split: Any, fitting: Fitting) -> 
         return len(task.encode({role: [prompt(row)]}, alone)["input_ids"][0]) + _answer_room(row, wording, context)
 
     put = []
-    for rows in _rows(split):
+    for rows in _rows(split, asking):
         for row in rows:
             text = prompt(fitting.fit(row, wording, length))
-            put.append({**row, role: text} if context.kind != DECODER_ONLY else _apart(row, role, text, task.target))
+            is_apart = context.kind == DECODER_ONLY and task.from_text is None
+            put.append(_apart(row, role, text, task.target) if is_apart else {**row, role: text.rstrip()})
     table = pyarrow.Table.from_pylist(put, schema=table_of(split).schema)
-    return encode_window(table, task, context)
+    features = encode_window(table, task, context)
+    return features if task.from_text is None else without_targets(features)
 
 
 def _answer_room(row: Row, wording: Wording, context: Context) -> int:
     """Return the tokens of the answer that the model reads in one sequence with the prompt, and the end after it."""
     if context.kind != DECODER_ONLY:
         return 0
+    if wording.task.from_text is not None:
+        return most_tokens(context)
     answer = context.tokenizer(wording.right_answer(row), add_special_tokens=False)["input_ids"]
     return min(len(answer), (context.max_length or 0) // 2) + 1
 

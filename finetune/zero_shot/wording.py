@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -63,6 +64,8 @@ class Wording:
         target = row[str(self.task.target)]
         if self.task.candidates is not None:
             return self.answers(row)[target]
+        if self.task.to_text is not None:
+            return self.task.to_text(target)
         if isinstance(target, str):
             return target
         return str(next(text for text in target if text.strip()))  # of several references the first is learned from
@@ -84,6 +87,26 @@ class Wording:
     def solved(self, row: Row) -> str:
         """Return a row as an example, with its answer."""
         return self.alone(row).filled(self.right_answer(row))
+
+
+def spelled_out(rows: Iterable[Row], task: Task, tokenizer: Any) -> list[Row]:
+    """Return rows in whose inputs no special token stands: `[MASK]` in a text is six characters, `[ MASK]`.
+
+    Else it would be one more gap, separator or end to the model. What training reads is left as it is.
+    """
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special = [re.escape(word) for word in sorted(added, key=len, reverse=True) if len(word) > 1]
+    if not special:
+        return list(rows)
+    pattern = re.compile("|".join(special))
+    kept = {"row", task.target}
+    return [{role: value if role in kept else _spelled(value, pattern) for role, value in row.items()} for row in rows]
+
+
+def _spelled(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", value)
+    return [_spelled(one, pattern) for one in value] if isinstance(value, list) else value
 
 
 def _pieces(template: str) -> Iterable[tuple[str, str | None]]:

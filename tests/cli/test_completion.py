@@ -35,6 +35,11 @@ def test_completion_offers_verbs_recipes_and_runs(folder):
     assert offered(["finetune", "study", "tr"], folder) == ["transfer"]
     runs = ["quick-20260102T000000Z-0b", "quick-20260101T000000Z-1a"]
     assert offered(["finetune", "show", "qu"], folder) == runs
+    assert offered(["finetune", "inspect", "qu"], folder) == runs
+    assert offered(["finetune", "recipes", "quickstart-"], folder) == ["quickstart-lora", "quickstart-scratch"]
+    assert offered(["finetune", "evaluate", "qu"], folder) == runs
+    for asks in (["--zero-shot"], ["--few-shot", "4"]):
+        assert offered(["finetune", "evaluate", *asks, "mi"], folder) == ["mine.yaml"]
     (folder / "runs").rename(folder / "elsewhere")
     assert offered(["finetune", "show", "--output-dir", "elsewhere", "qu"], folder) == runs
     assert offered(["finetune", "compare", "qu"], folder) == []

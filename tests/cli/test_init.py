@@ -147,6 +147,16 @@ def test_init_asks_in_a_terminal(folder, capsys, monkeypatch):
     assert loaded.model.name_or_path == "x/y"
 
 
+def test_init_shows_the_usual_columns_where_the_hub_tells_none(folder, capsys):
+    assert main(["init", "--data", "owner/absent"]) == 0  # offline, as all tests
+    noted = capsys.readouterr().err
+    assert noted.startswith(
+        "note: owner/absent tells no columns, so the usual ones are shown: owner/absent: the hub cannot"
+    )
+    assert "  # columns: {text: text, label: label}" in (folder / "recipe.yaml").read_text(encoding="utf-8")
+    assert load_recipe("recipe.yaml").recipe.dataset.path == "owner/absent"
+
+
 def test_init_says_what_to_do_in_its_own_words(folder, capsys):
     (folder / "data" / "train.csv").unlink()
     assert main(["init"]) == 0

@@ -173,13 +173,16 @@ def go_emotions() -> Repository:
 
 
 def imdb() -> Repository:
-    """IMDb: train and test sorted by label, long texts, and an unlabelled split of which every label is -1."""
+    """IMDb: train and test sorted by label, long texts that name people, a split of which every label is -1."""
     from datasets import ClassLabel, Features, Value
 
     def rows(count: int, start: int, label: int | None = None) -> list[dict[str, Any]]:
         long = [
-            {"text": f"{sentence}<br /><br />" * 12, "label": int(kind) if label is None else label}
-            for sentence, kind in _sentences(count, start)
+            {
+                "text": f"{('She', 'He')[n % 2]} saw it on Monday: " + f"{sentence}<br /><br />" * 12,
+                "label": int(kind) if label is None else label,
+            }
+            for n, (sentence, kind) in enumerate(_sentences(count, start))
         ]
         return sorted(long, key=lambda row: row["label"])
 

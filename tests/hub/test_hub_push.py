@@ -140,6 +140,30 @@ def test_push_shows_a_private_model_to_nobody(account, runs, push):
     assert not account.repositories["me/open"].private
 
 
+def test_push_with_force_replaces_files_and_shows_them_to_nobody_else(account, runs, push):
+    account.add("me/toy", False, Commit("Add my notes", {"README.md": b"# Mine"}))
+    runs()
+    for flags in (["--force"], ["--force", "--private"], ["--force", "--dry-run"], ["--force", "--json"]):
+        code, out, err = push("toy", *flags)
+        assert (code, out) == (1, ""), flags
+        assert "me/toy is public, and this push is private" in err
+    assert newest(account).title == "Add my notes"
+    assert "has a commit that is not of finetune" in push("toy", "--public")[2]  # the other consent is not given
+    code, out, _ = push("toy", "--public", "--force", "--json")
+    assert (code, json.loads(out)["private"]) == (0, False)
+
+
+def test_push_reports_who_may_really_see_the_repository(account, runs, push):
+    account.add("me/toy", True)
+    runs()
+    for flags in (["--dry-run"], []):
+        code, out, err = push("toy", "--public", "--json", *flags)
+        assert (code, json.loads(out)["private"]) == (0, True)
+        assert "me/toy is private and stays so" in err
+    assert account.repositories["me/toy"].private
+    assert json.loads(push("toy", "--to", "fresh", "--public", "--json", "--dry-run")[1])["private"] is False
+
+
 def test_push_sends_nothing_twice_after_it_broke_off(account, runs, push):
     files = {**FILES, "model-2.safetensors": b"more weights"}
     runs(files=files)

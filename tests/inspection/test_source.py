@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from finetune.errors import FinetuneError
+from finetune.inspection.costs import past_energy
 from finetune.inspection.inspect import as_json, inspect_checkpoint
 from finetune.inspection.source import open_source
+from tests.runs.builders import make_run
 
 NO_RUNS = Path("no-runs")
 STORED = Path(__file__).parent.parent / "stored_runs"
@@ -53,9 +56,28 @@ def test_energy_of_the_run_that_made_a_checkpoint_counts(checkpoints, tmp_path, 
     monkeypatch.setattr("finetune.inspection.inspect.socket.gethostname", lambda: "bench")
     report = as_json(inspect_checkpoint("a1b2c3", tmp_path / "runs"), tmp_path / "runs")
     # 0.2377 Wh in training, over 31 s at 1,226 tokens a second
-    assert report["joules_per_token"]["median"] == pytest.approx(0.00023766666 * 3.6e6 / (31 * 1225.80645))
+    [(trained, spread)] = report["joules_per_token"].items()
+    assert (trained, spread["median"]) == ("all weights", pytest.approx(0.00023766666 * 3.6e6 / (31 * 1225.80645)))
     monkeypatch.setattr("finetune.inspection.inspect.socket.gethostname", lambda: "elsewhere")
     assert as_json(inspect_checkpoint("a1b2c3", tmp_path / "runs"), tmp_path / "runs")["joules_per_token"] is None
+
+
+def test_energy_of_past_runs_is_kept_apart_by_what_they_trained():
+    def past(name, kwh, **recipe):
+        run = make_run(name, kwh={"cpu": kwh}, model={"name_or_path": "m"}, recipe=recipe)
+        return replace(run, training={"train_tokens_per_second": 1000.0, "train_runtime_s": 36.0})
+
+    lora = {"peft": {"method": "lora"}}
+    runs = [
+        past("cut", 0.001, model={"freeze": "backbone"}), past("one", 0.010, model={"freeze": "none"}),
+        past("small", 0.004, **lora), past("two", 0.020), past("half", 0.006, model={"freeze": 3}),
+        past("slow", 0.007, training={"gradual_unfreezing": 1.0}),
+    ]  # fmt: skip
+    found = past_energy(runs, ["m"], "h")
+    assert list(found) == ["all weights", "freeze 3", "freeze backbone", "gradual unfreezing", "lora"]
+    assert found["all weights"] == {"median": 1.5, "low": 1.0, "high": 2.0, "run_ids": ["one", "two"]}
+    assert [found[name]["median"] for name in ("freeze 3", "lora")] == pytest.approx([0.6, 0.4])
+    assert past_energy(runs, ["other"], "h") is None
 
 
 def test_source_says_that_a_run_has_no_model():

@@ -122,7 +122,7 @@ def a_run(run_id="a", kwh=2e-6, **emissions):
 
 
 def test_past_energy_is_the_energy_of_training_over_its_tokens():
-    found = past_energy([a_run(), a_run("b", 4e-6), a_run("c", 6e-6)], ["m"], "here")
+    [found] = past_energy([a_run(), a_run("b", 4e-6), a_run("c", 6e-6)], ["m"], "here").values()
     assert found["median"] == pytest.approx(4e-6 * 3.6e6 / 20)
     assert (found["low"], found["high"]) == (pytest.approx(0.36), pytest.approx(1.08))
     assert found["run_ids"] == ["a", "b", "c"]

@@ -15,7 +15,19 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from finetune.cli.app import main
 from finetune.data.encoding import encode_rows
 from finetune.tasks import Context, LabelScheme, all_tasks
-from finetune.tasks.question_answering import SLOT, SQUAD, SQUAD_V2, TASK, answer, compare, formulas, measure, reduce
+from finetune.tasks.question_answering import (
+    SLOT,
+    SQUAD,
+    SQUAD_V2,
+    TASK,
+    answer,
+    compare,
+    formulas,
+    from_text,
+    measure,
+    reduce,
+    to_text,
+)
 from tests import tiny
 
 FAMILIES = ("bert", "distilbert", "gpt2", "gpt_neo", "opt", "bart", "t5")
@@ -217,6 +229,21 @@ def test_scores_equal_the_official_definition():
         said = " ".join(draw.choice(pieces, draw.integers(0, 5)))
         references = [" ".join(draw.choice(pieces, draw.integers(1, 5))) for _ in range(draw.integers(0, 4))]
         assert compare(said, references) == pytest.approx(official(said, references))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" in 1912", "in 1912"),
+        ("\nin 1912\n\nQuestion: who", "in 1912"),
+        (" Unanswerable.\n", ""),
+        ("not unanswerable", "not unanswerable"),
+        ("", ""),
+    ],
+)
+def test_a_written_answer_is_its_first_line_and_may_say_that_there_is_none(text, said):
+    assert from_text(text) == said
+    assert from_text(to_text({"text": [said] if said else [], "answer_start": []})) == said
 
 
 def test_metrics_part_answerable_from_unanswerable_questions():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from finetune.runs.differences import flatten
+from tests import tiny
 from tests.training.conftest import read_run
 from tests.training.test_ranks import RAGGED, only, run, weights_of
 from tests.zero_shot import knowing
@@ -84,3 +85,26 @@ def test_a_checkpoint_that_cannot_be_asked_is_null_with_the_reason(toy_recipe, f
     assert "no trained head for masked words" in run["prompted"]["few_shot"]["reason"]
     code, shown, _ = finetune("show", only_run())
     assert "no trained head" in shown
+
+
+@pytest.mark.slow
+def test_two_ranks_write_the_answers_of_one(toy_recipe, speaking_gpt2, tmp_path):
+    (tmp_path / "data").mkdir()
+    rows = tiny.toy_questions(unanswerable=True, count=60)
+    for split, part in {"train": rows[:40], "validation": rows[40:]}.items():
+        text = "".join(json.dumps(row) + "\n" for row in part)
+        (tmp_path / "data" / f"{split}.jsonl").write_text(text)
+    found = []
+    for count in (1, 2):
+        recipe = toy_recipe(
+            "gpt2", task="question-answering", model={"name_or_path": str(speaking_gpt2)}, training={"max_steps": 1},
+            dataset={"path": str(tmp_path / "data")}, output_dir=str(tmp_path / str(count)),
+            evaluation={"baselines": ["zero_shot", "few_shot"], "prompt": {"shots": 2}},
+        )  # fmt: skip
+        done = run(recipe, count=count)
+        assert done.returncode == 0, done.stderr
+        record = read_run(only(tmp_path / str(count)))
+        assert record["prompted"]["zero_shot"]["reason"] is None
+        found.append(record["baselines"])
+    assert found[0]["zero_shot"]["f1"]["n"] == 20
+    assert found[0] == found[1]

@@ -6,7 +6,11 @@ from dataclasses import replace
 import numpy
 import pytest
 import torch
+import transformers
 
+from finetune.models.language import why_no_language_head
+from finetune.tasks.question_answering import from_text
+from finetune.training.finish import write_predictions
 from finetune.training.prompted import ask_model, open_model
 from finetune.zero_shot.prompted import _prior, open_asking
 from tests import tiny
@@ -46,6 +50,18 @@ def write_rows(folder, rows, counts=(24, 8)):
     for split, start, end in zip(("train", "validation"), starts, starts[1:], strict=False):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[start:end]))
     return folder
+
+
+def test_training_rows_that_are_asked_about_are_not_shown(subject, tmp_path, capsys):
+    rows = tiny.toy_rows()[:6]
+    path = write_rows(tmp_path / "twice", [*rows, *rows[:2], *tiny.toy_rows()[6:8]], (6, 4))
+    asked, model = subject("gpt2", path=path)
+    few = ask_model(asked, Alone(), model, "validation", 6)
+    assert sorted(few.facts["example_rows"]) == [3, 4, 5, 6]
+    assert (few.facts["shots"], few.facts["passed_over_rows"]) == (4, 2)
+    notes = capsys.readouterr().err
+    assert "few-shot: 2 training rows passed over, whose text is asked about, word for word" in notes
+    assert "the training split has 4 rows to show, of 6 asked for" in notes
 
 
 def test_choices_are_scored_as_the_task_itself_scores_them(subject, tmp_path):
@@ -105,6 +121,26 @@ def test_texts_are_written_after_the_prompt(subject, tmp_path):
     assert "rougeL" in answered.scores
 
 
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_answers_to_questions_are_written(family, subject, tmp_path):
+    path = write_rows(tmp_path / "questions", tiny.toy_questions(unanswerable=True, count=36), (24, 12))
+    asked, model = subject(family, "preprocessing.max_answer_length=5", task="question-answering", path=path)
+    zero, few = (ask_model(asked, Alone(), model, "validation", shots) for shots in (0, 3))
+    tokenizer = asked.checkpoint.tokenizer
+    for row, answer in zero.evaluation.answered():
+        ids = tokenizer(f"{row['context']}\n\nQuestion: {row['question']}\nAnswer:", return_tensors="pt")["input_ids"]
+        written = model.generate(input_ids=ids, max_new_tokens=5, do_sample=False, num_beams=1)[0]
+        said = tokenizer.decode(written[ids.shape[1] if family == "gpt2" else 0 :], skip_special_tokens=True)
+        assert answer == {"prediction": from_text(said)}
+    assert list(zero.scores) == list(asked.metric_names)
+    assert zero.scores["f1"]["n"] == 12
+    assert (few.facts["shots"], few.facts["calibrate"], few.facts["label_words"]) == (3, False, None)
+    assert few.features[0]["length"] > zero.features[0]["length"]
+    write_predictions(tmp_path, "validation", zero.evaluation)
+    first = json.loads((tmp_path / "predictions-validation.jsonl").read_text().splitlines()[0])
+    assert (sorted(first), first["reference"]) == (["prediction", "reference", "row"], [])  # every third has no answer
+
+
 @pytest.mark.parametrize(
     ("task", "rows"),
     [
@@ -129,6 +165,35 @@ def test_a_checkpoint_without_its_head_is_refused(checkpoints, subject):
         subject(checkpoints("bert"))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "bart", "bert"])
+def test_a_classifier_is_refused_though_no_weight_is_missing(family, speaking, subject, tmp_path):
+    from finetune.errors import FinetuneError
+
+    config = transformers.AutoConfig.from_pretrained(speaking(family))
+    transformers.AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "classifier")
+    transformers.AutoTokenizer.from_pretrained(speaking(family)).save_pretrained(tmp_path / "classifier")
+    with pytest.raises(FinetuneError, match=r"trained under another head \(\w+ForSequenceClassification\)"):
+        subject(tmp_path / "classifier")
+
+
+@pytest.mark.parametrize(
+    ("names", "says_why"),
+    [
+        (["GPT2LMHeadModel"], False),
+        (["BartModel"], False),  # so facebook/bart-base says of itself
+        (["MarianMTModel"], False),
+        (["BertForPreTraining"], False),
+        (["T5ForConditionalGeneration"], False),
+        (None, False),
+        (["OPTForSequenceClassification"], True),
+        (["BertForNextSentencePrediction"], True),
+        (["Qwen2ForRewardModel"], True),
+    ],
+)
+def test_the_class_that_saved_the_weights_tells_what_they_were_trained_for(names, says_why):
+    assert (why_no_language_head(transformers.PretrainedConfig(architectures=names)) is not None) == says_why
+
+
 def test_scores_do_not_suffer_from_half_precision(subject, opened):
     asked, model = subject("gpt2")
     with torch.no_grad():  # all logits lower by the same: no likelihood changes
@@ -151,11 +216,11 @@ def test_random_weights_are_not_asked(subject):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "steps", "shown"), [("gpt2", 160, 1), ("bert", 100, 0), ("t5", 80, 0)])
-def test_a_model_that_was_taught_the_words_knows_them(family, steps, shown, speaking, subject, tmp_path):
+@pytest.mark.parametrize(("family", "steps"), [("gpt2", 160), ("bert", 400), ("t5", 140)])
+def test_a_model_that_was_taught_the_words_knows_them(family, steps, speaking, subject, tmp_path):
     rate = 1e-2 if family == "t5" else 5e-3
-    taught = knowing.teach(speaking(family), tmp_path / "taught", steps, rate, shown)
+    taught = knowing.teach(speaking(family), tmp_path / "taught", steps, rate, shown=2)
     asked, model = subject(taught)
-    for shots in {0, shown}:
+    for shots in (0, 2):
         found = accuracy(ask_model(asked, Alone(), model, "test", shots))
         assert found["low"] > 0.6, (shots, found)

@@ -8,12 +8,16 @@ import pytest
 
 from finetune.errors import FinetuneError
 from finetune.tasks import LabelScheme, all_tasks
+from finetune.zero_shot import prompted as zero_shot
+from finetune.zero_shot.choosing import features_of
 from finetune.zero_shot.examples import draw_examples
 from finetune.zero_shot.fitting import Fitting, with_examples
 from finetune.zero_shot.prompted import open_asking, prompted
 from finetune.zero_shot.wording import BETWEEN, Query, Wording
 
-CLASSIFY, CHOOSE = all_tasks()["text-classification"], all_tasks()["multiple-choice"]
+CLASSIFY, CHOOSE, ANSWER = (
+    all_tasks()[name] for name in ("text-classification", "multiple-choice", "question-answering")
+)
 WORDS = {"bad": "awful", "good": "lovely"}
 
 
@@ -42,6 +46,13 @@ def test_a_template_stands_around_its_answer():
     assert gapless.solved(row) == "Is this good? a {day}\nlovely"
 
 
+def test_a_question_is_shown_with_its_answer_or_with_that_there_is_none():
+    wording = Wording(ANSWER, ANSWER.prompts[0], {})
+    row = {"question": "who", "context": "it was I", "answers": {"text": ["I", "me"], "answer_start": [7, 0]}}
+    assert wording.solved(row) == "it was I\n\nQuestion: who\nAnswer: I"
+    assert wording.solved({**row, "answers": {"text": [], "answer_start": []}}).endswith("\nAnswer: unanswerable")
+
+
 def test_an_empty_text_takes_its_blank_along():
     wording = Wording(CHOOSE, "{context} {question} {answer}", {})
     row = {"context": None, "question": "he ate", "choices": ["soup", "iron"], "answer": 0}
@@ -56,15 +67,45 @@ def test_examples_take_the_classes_in_turn_and_depend_on_the_seed_alone():
     labels = LabelScheme("single_label_classification", ("a", "b", "c"))
     rows = {"text": [str(n) for n in range(60)], "label": [0] * 50 + [1] * 8 + [2] * 2, "row": list(range(1, 61))}
     train = datasets.Dataset.from_dict(rows)
-    drawn = [draw_examples(train, CLASSIFY, labels, count, 7) for count in (3, 6, 9)]
+    asked = datasets.Dataset.from_dict({"text": ["another"], "label": [0], "row": [1]})
+
+    def draw(count, seed):
+        shown, passed_over = draw_examples(train, asked, CLASSIFY, labels, count, seed)
+        assert passed_over == 0
+        return shown
+
+    drawn = [draw(count, 7) for count in (3, 6, 9)]
     counts = [numpy.bincount([row["label"] for row in some], minlength=3).tolist() for some in drawn]
     assert counts[:2] == [[1, 1, 1], [2, 2, 2]]
     assert sorted(counts[2]) == [2, 3, 4]  # of the rarest class there are two
     assert counts[2][2] == 2
     assert {row["row"] for row in drawn[0]} <= {row["row"] for row in drawn[1]}
-    assert draw_examples(train, CLASSIFY, labels, 6, 7) == drawn[1]
-    assert draw_examples(train, CLASSIFY, labels, 6, 8) != drawn[1]
-    assert len(draw_examples(train, CLASSIFY, labels, 99, 7)) == 60
+    assert draw(6, 7) == drawn[1]
+    assert draw(6, 8) != drawn[1]
+    assert len(draw(99, 7)) == 60
+
+
+def test_examples_are_never_rows_that_are_asked_about():
+    import datasets
+
+    labels = LabelScheme("single_label_classification", ("a", "b"))
+    rows = [{"text": f"text {n}", "label": n % 2, "row": n + 1} for n in range(40)]
+    train = datasets.Dataset.from_list(rows)
+    others = datasets.Dataset.from_list([{"text": "another", "label": 0, "row": 1}])
+    first, _ = draw_examples(train, others, CLASSIFY, labels, 4, 7)
+    planted = datasets.Dataset.from_list([{**row, "label": 1 - row["label"], "row": 1} for row in first])
+    shown, passed_over = draw_examples(train, planted, CLASSIFY, labels, 4, 7)
+    assert not {row["text"] for row in shown} & {row["text"] for row in first}
+    assert sorted(row["label"] for row in shown) == [0, 0, 1, 1]
+    assert passed_over == 4
+    choices = [{"question": "so", "choices": [f"this {n}", "that"], "answer": 0, "row": n + 1} for n in range(3)]
+    [one], _ = draw_examples(
+        datasets.Dataset.from_list(choices), datasets.Dataset.from_list(choices[:2]), CHOOSE,
+        LabelScheme("multiple_choice"), 2, 7,
+    )  # fmt: skip
+    assert one == {**choices[2], "row": 3}
+    nothing, passed_over = draw_examples(train, train, CLASSIFY, labels, 4, 7)
+    assert (nothing, passed_over) == ([], 40)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
@@ -98,6 +139,34 @@ def test_a_repeated_seed_asks_the_same(subject):
     assert one.facts == same.facts
     assert one.features.to_dict() == same.features.to_dict()
     assert one.facts["example_rows"] != other.facts["example_rows"]
+
+
+@pytest.mark.parametrize(("family", "said"), [("bert", "[MASK]"), ("t5", "<extra_id_0>"), ("gpt2", "<|endoftext|>")])
+def test_a_special_token_in_a_text_is_read_as_its_characters(family, said, subject, splits, tmp_path):
+    for split in ("train", "validation", "test"):
+        rows = [json.loads(line) for line in (splits / f"{split}.jsonl").read_text().splitlines()]
+        told = "".join(json.dumps({**row, "text": f"{said} {row['text']} {said}"}) + "\n" for row in rows)
+        (tmp_path / f"{split}.jsonl").write_text(told)
+    asked, model = subject(family, f"dataset.path={tmp_path}")
+    plain, _ = subject(family)
+    [special] = asked.checkpoint.tokenizer.convert_tokens_to_ids([said])
+    counts = []
+    for each in (asked, plain):
+        about = prompted(asking_of(each), each.data, each.data.splits["test"], model, shots=2)
+        read = [row["source"] or row["sequences"][0] for row in about.features]
+        counts.append([ids.count(special) for ids in read])
+    assert counts[0] == counts[1]
+    assert set(counts[0]) == {0 if family == "gpt2" else 1}  # the gap
+
+
+def test_what_says_nothing_is_the_same_characters_to_every_model(subject, monkeypatch):
+    asked, model = subject("bert", "evaluation.prompt.calibrate=true")
+    asking, seen = asking_of(asked), []
+    monkeypatch.setattr(zero_shot, "features_of", lambda rows: seen.extend(rows) or features_of(rows))
+    zero_shot._prior(asking, asking.wording, model)
+    tokenizer = asked.checkpoint.tokenizer
+    assert [row.sequences[0].count(tokenizer.mask_token_id) for row in seen] == [1, 1, 1]
+    assert tokenizer.tokenize("[ MASK]")[1:] == tokenizer.tokenize("MASK]")  # as six characters would be
 
 
 def test_what_does_not_fit_is_cut_and_counted(opened):
