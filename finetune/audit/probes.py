@@ -137,12 +137,8 @@ def check_labels(settings: BiasProbe, labels: LabelScheme) -> None:
 
 def look(probe: OpenProbe, subject: Subject, confidence: float) -> Result:
     """Put a probe to a model; a result with a reason and no findings says why it could not look."""
-    stated, own = probe.settings.language, [name.lower().partition("-")[0] for name in subject.languages]
-    if stated and own and not {stated, _ANY_LANGUAGE} & set(own):
-        return Result(
-            reason=f"the probe is in {stated}, and the model's language is stated as {join_words(own, 'and')} "
-            "(hub.language of a recipe, else the cards of dataset and checkpoint)"
-        )
+    if (reason := why_other_language(probe.settings, subject.languages)) is not None:
+        return Result(reason=reason)
     if isinstance(probe.material, Pairs):
         model, reason = subject.language_model()
         if model is None:
@@ -157,6 +153,17 @@ def look(probe: OpenProbe, subject: Subject, confidence: float) -> Result:
         swaps = leave_out_unread(probe.material, said.encoded)
         return judge_swaps(swaps, lambda rows: [_answer(line, label, probe) for line in said(rows)], confidence)
     return _judge_cases(probe, probe.material, said, confidence)
+
+
+def why_other_language(settings: BiasProbe, languages: Sequence[str]) -> str | None:
+    """Return why a probe is not put to a model of some languages (none: nobody said); None: it may be."""
+    stated, own = settings.language, [name.lower().partition("-")[0] for name in languages]
+    if not stated or not own or {stated, _ANY_LANGUAGE} & set(own):
+        return None
+    return (
+        f"the probe is in {stated}, and the model's language is stated as {join_words(own, 'and')} "
+        "(hub.language of a recipe, else the cards of dataset and checkpoint)"
+    )
 
 
 def label_looked_at(settings: BiasProbe, labels: LabelScheme) -> tuple[str, ...]:
