@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.audit.counterfactual import Row
 from finetune.audit.error_rates import Case
 from finetune.audit.table import read_table
+from finetune.data.labelled import read_labelled
 from finetune.data.sources import find_source
 from finetune.data.splits import choose_splits
 from finetune.errors import FinetuneError
@@ -17,7 +21,7 @@ from finetune.text import did_you_mean, join_words
 if TYPE_CHECKING:
     from finetune.data.sources import LoadedData
     from finetune.recipe.schema import Recipe
-    from finetune.tasks import Task
+    from finetune.tasks import LabelScheme, Task
 
 _USUAL: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "test_case", "content"),
@@ -27,24 +31,45 @@ _USUAL: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_NO_LABEL = "has no label"
+
+
 @dataclass(frozen=True)
 class Cases:
-    """Rows by role, what is to be judged of each, and the true answer where all labels count (else None)."""
+    """Rows by role, what is to be judged of each, and the true answer where all labels count (else None).
 
-    rows: tuple[Mapping[str, str], ...]
+    rows: gives them again each time. left_out counts what was not used, by reason.
+    """
+
+    rows: Callable[[], Iterable[Row]]
     cases: tuple[Case, ...]
-    truths: tuple[Any, ...]
+    truths: Sequence[Any]
     has_templates: bool
-    fingerprint: str | None = None
+    fingerprint: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Rows by role (given again each time), the true answer to each, and its value in a column."""
+
+    rows: Callable[[], Iterable[Row]]
+    truths: Sequence[Any]
+    groups: Sequence[str]
 
 
 @dataclass(frozen=True)
 class EvaluationTexts:
-    """The rows of an evaluation split by role of their texts, the true answers, and any other column of the dataset."""
+    """The rows of an evaluation split, or of a file, by role of their texts; `rows` gives them again each time.
 
-    rows: Sequence[Mapping[str, str]]
-    truths: Sequence[Any]
-    column: Callable[[str], list[str]]
+    name: of the file, empty for a run's own rows. fingerprint: sha256 of the content. grouped: reads the true answers
+    and another column too; it takes that column and the columns of roles that are not detected.
+    """
+
+    name: str
+    fingerprint: str
+    rows: Callable[[], Iterable[Row]]
+    grouped: Callable[[str, Mapping[str, str]], Grouped]
 
 
 def read_cases(path: Path, columns: Mapping[str, str], hateful: str) -> Cases:
@@ -68,22 +93,23 @@ def read_cases(path: Path, columns: Mapping[str, str], hateful: str) -> Cases:
         )
     values = {role: table.texts(name) for role, name in found.items() if name is not None}
     if hateful not in values["label"]:
-        shown = join_words(sorted(map(repr, set(values["label"])))[:8], "and")
+        shown = join_words(sorted(map(repr, set(values["label"]) - {""}))[:8], "and")
         raise FinetuneError(
             f"{path}: no label is {hateful!r}; column {found['label']!r} says {shown}",
             "Say which one means hateful: hateful_value, on the command line --hateful-value.",
         )
     templates = values.get("template", [""] * len(values["text"]))
-    cases = (
-        Case(group.strip(), label == hateful, template)
-        for group, label, template in zip(values["group"], values["label"], templates, strict=True)
-    )
-    rows = tuple({"text": text} for text in values["text"])
-    return Cases(rows, tuple(cases), (None,) * len(rows), "template" in values, table.fingerprint)
+    labelled = [at for at, label in enumerate(values["label"]) if label.strip()]
+    cases = tuple(Case(values["group"][at].strip(), values["label"][at] == hateful, templates[at]) for at in labelled)
+    rows = [{"text": values["text"][at]} for at in labelled]
+    left_out = {_NO_LABEL: len(templates) - len(labelled)}
+    return Cases(
+        lambda: rows, cases, (None,) * len(rows), "template" in values, table.fingerprint, left_out
+    )  # fmt: skip
 
 
-def column_cases(texts: EvaluationTexts, column: str, hateful: Sequence[str]) -> Cases:
-    """Return the evaluation rows with the values of a column as groups; raises FinetuneError without such a column.
+def column_cases(texts: EvaluationTexts, column: str, columns: Mapping[str, str], hateful: Sequence[str]) -> Cases:
+    """Return the rows with the values of a column as groups; raises FinetuneError without such a column, or labels.
 
     With hateful labels their errors are told apart as false negatives and false positives.
     """
@@ -93,30 +119,97 @@ def column_cases(texts: EvaluationTexts, column: str, hateful: Sequence[str]) ->
             return None
         return bool(set(hateful) & (set(truth) if isinstance(truth, list) else {truth}))
 
-    groups = texts.column(column)
-    cases = (Case(group.strip(), positive(truth)) for group, truth in zip(groups, texts.truths, strict=True))
-    return Cases(tuple(texts.rows), tuple(cases), tuple(texts.truths), has_templates=False)
+    found = texts.grouped(column, columns)
+    groups = [group.strip() for group in found.groups]
+    cases = tuple(Case(group, positive(truth)) for group, truth in zip(groups, found.truths, strict=True))
+    fingerprint = hashlib.sha256(json.dumps([texts.fingerprint, groups]).encode()).hexdigest()
+    return Cases(found.rows, cases, found.truths, False, fingerprint)
+
+
+def only_groups(cases: Cases, groups: Sequence[str]) -> Cases:
+    """Return the cases of some groups alone; raises FinetuneError for a group that has none."""
+    known = sorted({case.group for case in cases.cases} - {""})
+    for group in groups:
+        if group not in known:
+            near = did_you_mean(group, known)
+            raise FinetuneError(
+                f"only_groups: no case is of the group {group!r}; there are {join_words(known[:20], 'and')}",
+                f"Did you mean {near!r}?" if near else "Name groups as the file does.",
+            )
+    places = [at for at, case in enumerate(cases.cases) if case.group in groups]
+    chosen = set(places)
+    return replace(
+        cases,
+        rows=lambda: (row for at, row in enumerate(cases.rows()) if at in chosen),
+        cases=tuple(cases.cases[at] for at in places),
+        truths=[cases.truths[at] for at in places],
+        left_out={**cases.left_out, "of other groups": len(cases.cases) - len(places)},
+    )
 
 
 def evaluation_texts(data: LoadedData, split: str, task: Task, recipe: Recipe) -> EvaluationTexts:
     """Return the rows of a run's evaluation split; another column is read from the dataset when it is asked for."""
-    rows = data.splits[split]
-    roles = [column.role for column in data.task.inputs if column.role in rows.column_names]
-    texts = [{role: row[role] for role in roles} for row in rows.select_columns(roles).to_list()]
-    truths = [task.words(value, data.labels) for value in rows[task.target]] if task.target else []
+    split_rows = data.splits[split]
+    roles = [column.role for column in data.task.inputs if column.role in split_rows.column_names]
 
-    def column(name: str) -> list[str]:
+    def grouped(name: str, columns: Mapping[str, str]) -> Grouped:
         source = find_source(recipe.dataset)
         chosen = choose_splits(list(source.splits), recipe.dataset.splits)
         raw = source.splits[getattr(chosen, split) or chosen.train]  # held out of train, its rows count there
         if name not in raw.columns:
-            near = did_you_mean(name, raw.columns)
-            raise FinetuneError(
-                f"column: {raw.where} has no column {name!r}; it has {', '.join(map(repr, raw.columns[:20]))}",
-                f"Did you mean {near!r}?" if near else "Name a column of the dataset.",
-            )
+            raise _no_column(raw.where, name, raw.columns)
         values = raw.read([name]).column(name).to_pylist()
-        found = [values[number - 1] for number in rows["row"]]
-        return ["" if value is None else str(value) for value in found]
+        groups = [_as_text(values[number - 1]) for number in split_rows["row"]]
+        truths = [task.words(value, data.labels) for value in split_rows[task.target]] if task.target else []
+        return Grouped(lambda: _each(split_rows, roles), truths, groups)
 
-    return EvaluationTexts(texts, truths, column)
+    return EvaluationTexts("", data.fingerprints[split], lambda: _each(split_rows, roles), grouped)
+
+
+def file_texts(path: Path, task: Task, known: Mapping[str, Any], labels: LabelScheme) -> EvaluationTexts:
+    """Return the texts of a file; it needs labels only when error rates by one of its columns are asked for.
+
+    task: with its target. known: the columns by role of the data that the model was trained on. Raises FinetuneError
+    for a file that cannot be read; what is asked of it, for a column that is not there.
+    """
+    table = read_table(path)
+
+    def rows() -> Iterable[Row]:
+        name = table.find("text", {}, ("text", "sentence", "content", "tweet", "review", "message"))
+        if name is None:
+            raise FinetuneError(
+                f"{path}: no column text; it has {table.shown_columns}", "Name its column of texts text."
+            )
+        return [{"text": text} for text in table.texts(name)]
+
+    def grouped(name: str, columns: Mapping[str, str]) -> Grouped:
+        if name not in table.part.columns:
+            raise _no_column(str(path), name, table.part.columns)
+        labelled = read_labelled(path, task, known, columns, labels)
+        values = table.texts(name)
+        target = str(labelled.task.target)
+        return Grouped(
+            lambda: _each(labelled.rows, [column.role for column in labelled.task.inputs]),
+            [labelled.task.words(value, labels) for value in labelled.rows[target]],
+            [values[number - 1] for number in labelled.rows["row"]],
+        )
+
+    return EvaluationTexts(path.name, table.fingerprint, rows, grouped)
+
+
+def _each(rows: Any, roles: Sequence[str]) -> Iterator[Row]:
+    """Yield the texts of a datasets.Dataset by role, without holding all of them at once."""
+    for batch in rows.select_columns([role for role in roles if role in rows.column_names]).iter(1000):
+        yield from (dict(zip(batch, texts, strict=True)) for texts in zip(*batch.values(), strict=True))
+
+
+def _as_text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _no_column(where: str, name: str, columns: Sequence[str]) -> FinetuneError:
+    near = did_you_mean(name, columns)
+    return FinetuneError(
+        f"column: {where} has no column {name!r}; it has {', '.join(map(repr, columns[:20]))}",
+        f"Did you mean {near!r}?" if near else "Name a column of the dataset.",
+    )

@@ -50,9 +50,13 @@ CAVEATS: dict[str, tuple[tuple[str, str], ...]] = {
         (
             "A swapped text may be odd or untrue: some facts do belong to one group. In Portuguese articles and "
             "adjectives agree with the noun, and only those that stand in the list are changed with it, so that some "
-            "flips come from broken agreement. The neutral swap shows how easily any change flips an answer, but "
-            "breaks no agreement.",
+            "flips come from broken agreement. The neutral swap shows how easily any change flips an answer, but its "
+            "words agree as those before them did, and are mostly of the same meaning.",
             "Garg and others, Counterfactual Fairness in Text Classification, AIES 2019 (asymmetric counterfactuals)",
+        ),
+        (
+            "Texts that name both groups are left out, so that what is said of them together is not probed.",
+            "by construction of the probe",
         ),
         ("Words name groups only in part: names, dialect and topics carry them too.", "Garg and others, AIES 2019"),
         _ONE_SIDED,

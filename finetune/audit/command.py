@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from finetune.audit.asking import asker
-from finetune.audit.cases import EvaluationTexts, evaluation_texts
+from finetune.audit.asking import Asker
+from finetune.audit.cases import EvaluationTexts, evaluation_texts, file_texts
 from finetune.audit.likelihood import LanguageModel, open_language_model, why_no_head
-from finetune.audit.probes import TASK, Said, Subject, look, open_probes, record_results
+from finetune.audit.probes import AFTER, BEFORE, TASK, Said, Subject, look, open_probes, record_results
 from finetune.audit.results import Result
-from finetune.audit.table import read_table
 from finetune.console import say
 from finetune.data.sources import load_data
 from finetune.errors import FinetuneError
 from finetune.evaluation.predict import task_context
-from finetune.evaluation.predict_file import open_finished
+from finetune.evaluation.predict_file import open_finished, scored_task
 from finetune.models.build import PROBLEM_TYPES, Checkpoint, build_model, open_checkpoint
 from finetune.recipe.bias_keys import BiasProbe, bias_probes, entry_faults
 from finetune.recipe.load import load_recipe
 from finetune.recipe.schema import Model as ModelSettings
+from finetune.runs.bias import CHECKPOINT
 from finetune.runs.card import model_card
 from finetune.runs.card_metadata import languages
 from finetune.runs.files import write_atomically
 from finetune.runs.record import RECORD_NAME, Run, find_run, names_a_run, read_run, write_run
-from finetune.tasks import LabelScheme, all_tasks
+from finetune.runs.sets import split_fingerprint
+from finetune.tasks import LabelScheme, Task, all_tasks
 from finetune.training.hardware import pick_device
+from finetune.training.origins import stated_in_card
 from finetune.using.model import open_predictor, place
 
 _HEAD = "ForSequenceClassification"
@@ -40,8 +42,8 @@ CONFIDENCE = 0.95
 class Request:
     """What the command line asks for: a run or checkpoint, probes as the recipe writes them, and where to look.
 
-    probes: none of them means those of the run's own recipe. texts: a file whose column `text` is swapped, instead of
-    the run's evaluation rows.
+    probes: none of them means those of the run's own recipe. texts: a file whose rows are probed instead of the run's
+    evaluation rows.
     """
 
     model: str
@@ -53,12 +55,17 @@ class Request:
 
 @dataclass(frozen=True)
 class _Audited:
-    """A model to be audited: its labels, its evaluation texts, and how the probes reach it."""
+    """A model to be audited: its labels, its evaluation texts, and how the probes reach it.
+
+    scored: its task with the target. columns: by role, of the data that it was trained on.
+    """
 
     subject: Subject
     labels: LabelScheme
     texts: Callable[[], EvaluationTexts]
     task: str
+    scored: Task
+    columns: Mapping[str, Any] = field(default_factory=dict)
     confidence: float = CONFIDENCE
 
 
@@ -70,17 +77,18 @@ def audit(request: Request) -> dict[str, Any]:
     run = _run_of(request)
     settings = _settings(request, run)
     audited = _of_run(request, run) if run is not None else _of_checkpoint(request)
-    if request.texts is not None:
-        audited = replace(audited, texts=lambda: _texts_of(request.texts))
+    if (file := request.texts) is not None:
+        known = audited.scored, audited.columns, audited.labels
+        audited = replace(audited, texts=lambda: file_texts(file, *known))
     probes = open_probes(settings, audited.labels, audited.texts, audited.task)
     results: list[Result] = []
     for probe in probes:
         say(f"audit: {probe.settings.probe}, {probe.head['data']}")
         results.append(look(probe, audited.subject, audited.confidence))
-    when = "before" if run is None else "after"
+    when = BEFORE if run is None else AFTER
     section = record_results(probes, results, when, run.bias if run else None, audited.confidence)
     if run is None:
-        return section
+        return {"of": CHECKPOINT, **section}
     _write(run, section)
     asked = {repr(probe.settings) for probe in probes}
     return {"probes": section["probes"][-len(asked) :]}
@@ -131,7 +139,7 @@ def _of_run(request: Request, run: Run) -> _Audited:
     said = None
     labels = LabelScheme(str(run.dataset.get("problem_type")), tuple(run.dataset.get("label_names") or ()))
     if task.name == TASK:
-        said = asker(open_predictor(finished)[0])
+        said = Asker(open_predictor(finished)[0])
     settings = ModelSettings(name_or_path=str(finished.folder))
     subject = Subject(
         said,
@@ -143,9 +151,23 @@ def _of_run(request: Request, run: Run) -> _Audited:
     def texts() -> EvaluationTexts:
         whole = all_tasks()[recipe.task]
         data = load_data(recipe, whole)
-        return evaluation_texts(data, "test" if "test" in data.splits else "validation", data.task, recipe)
+        split = "test" if "test" in data.splits else "validation"
+        _require_same_data(run, split, data.fingerprints[split])
+        return evaluation_texts(data, split, data.task, recipe)
 
-    return _Audited(subject, labels, texts, task.name, recipe.evaluation.confidence)
+    return _Audited(
+        subject, labels, texts, task.name, scored_task(finished), run.dataset["columns"], recipe.evaluation.confidence
+    )
+
+
+def _require_same_data(run: Run, split: str, found: str) -> None:
+    """Refuse rows that are not those that a run was scored on; raises FinetuneError."""
+    recorded = split_fingerprint(run, split)
+    if recorded is not None and recorded != found:
+        raise FinetuneError(
+            f"the data of {run.run_id} have changed since it was trained: its {split} rows are others",
+            "Put the old data back, or name the rows to be probed: --texts FILE",
+        )
 
 
 def _language_model(settings: ModelSettings) -> tuple[LanguageModel | None, str | None]:
@@ -161,14 +183,19 @@ def _of_checkpoint(request: Request) -> _Audited:
     said, reason = (
         _said_by(checkpoint, settings, labels) if named else (None, "the checkpoint has no trained classifier")
     )
-    subject = Subject(said, f"{reason}, so it gives no labels to texts", lambda: _language_model(settings))
+    subject = Subject(
+        said,
+        f"{reason}, so it gives no labels to texts",
+        lambda: _language_model(settings),
+        tuple(stated_in_card(checkpoint.reference, checkpoint.revision, "model")["language"] or ()),
+    )
 
     def texts() -> EvaluationTexts:
         raise FinetuneError(
             "a checkpoint has no evaluation texts of its own", "Name a file with texts: --texts FILE, or audit a run."
         )
 
-    return _Audited(subject, labels, texts, TASK if named else "")
+    return _Audited(subject, labels, texts, TASK if named else "", all_tasks()[TASK])
 
 
 def _labels_of(checkpoint: Checkpoint) -> LabelScheme:
@@ -187,16 +214,7 @@ def _said_by(checkpoint: Checkpoint, settings: ModelSettings, labels: LabelSchem
     context = task_context(
         checkpoint.tokenizer, labels, checkpoint.kind, model.config, checkpoint.max_length(None), {}, {}
     )
-    return asker(place(model, task, context, _BATCH_ROWS, {})[0]), None
-
-
-def _texts_of(path: Path | None) -> EvaluationTexts:
-    assert path is not None
-    table = read_table(path)
-    name = table.find("text", {}, ("text", "sentence", "content", "tweet", "review", "message"))
-    if name is None:
-        raise FinetuneError(f"{path}: no column text; it has {table.shown_columns}", "Name its column of texts text.")
-    return EvaluationTexts([{"text": text} for text in table.texts(name)], [], table.texts)
+    return Asker(place(model, task, context, _BATCH_ROWS, {})[0]), None
 
 
 def _write(run: Run, section: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from finetune.audit.counterfactual import LEAST_TESTED
@@ -11,13 +12,14 @@ from finetune.audit.results import LEVEL, Finding, Result
 from finetune.audit.significance import difference_interval, exchange_test, fisher
 from finetune.evaluation.intervals import bootstrap
 from finetune.runs.statistics import holm
-from finetune.text import plural
+from finetune.text import join_words, plural
 
 if TYPE_CHECKING:
     import numpy
 
 MISSED, FALSE_ALARM, ERROR = "false negatives", "false positives", "errors"
 MOST_GROUPS = 20
+LEAST_SHARE = 0.5  # of the templates of the group that has most
 
 
 @dataclass(frozen=True)
@@ -29,42 +31,65 @@ class Case:
     template: str = ""
 
 
-def judge_templates(cases: Sequence[Case], wrong: Sequence[bool | None], confidence: float) -> Result:
+def judge_templates(
+    cases: Sequence[Case], wrong: Sequence[bool | None], confidence: float, least_share: float = LEAST_SHARE
+) -> Result:
     """Return the false negative and false positive rates of each group less those of the others.
 
     Over the templates that have a case of every group, which are the independent unit: intervals resample them, and
-    the test exchanges the groups within them. wrong: whether the answer to each case is; None: there is none.
+    the test exchanges the groups within them. A group with less than `least_share` of the templates of the one that has
+    most is left out, as hardly any template would be left. wrong: whether the answer to each case is; None: there is
+    none.
     """
-    groups = sorted({case.group for case in cases} - {""})
     answered = [(case, error) for case, error in zip(cases, wrong, strict=True) if case.group and error is not None]
-    tables = {}
+    tables: dict[str, _Shared] = {}
     for positive, measure in ((True, MISSED), (False, FALSE_ALARM)):
         chosen = [(case, bool(error)) for case, error in answered if case.positive is positive]
-        tables[measure] = _cells(chosen, groups)
-    left_out = {
-        "names no group": sum(not case.group for case in cases),
-        "its template lacks a group, or has no answer": sum(bool(case.group) for case in cases)
-        - sum(sum(counts.values()) for _, counts in tables.values()),
-    }
-    whole = {measure: table for measure, table in tables.items() if len(table[0])}
-    if not whole or len(groups) < 2:
+        tables[measure] = _shared(chosen, least_share)
+    rare: Counter[str] = Counter()
+    for table in tables.values():
+        rare.update(table.rare)
+    left_out = {"names no group": sum(not case.group for case in cases)}
+    if rare:
+        left_out[f"of groups with too few templates ({join_words(sorted(rare), 'and')})"] = rare.total()
+    used = sum(sum(table.counts.values()) for table in tables.values())
+    left_out["its template lacks a group, or has no answer"] = len(cases) - sum(left_out.values()) - used
+    whole = {measure: table for measure, table in tables.items() if len(table.cells) and len(table.groups) > 1}
+    if not whole:
         return Result(left_out=left_out, reason="no template has a case of every group")
     findings: list[Finding] = []
-    for measure, (cells, counts) in whole.items():
-        findings += _of_templates(groups, measure, cells, counts, len(whole), confidence)
+    for measure, table in whole.items():
+        findings += _of_templates(measure, table, len(whole), confidence)
     return Result(tuple(findings), left_out)
 
 
-def _cells(answered: Sequence[tuple[Case, bool]], groups: Sequence[str]) -> tuple[numpy.ndarray, dict[str, int]]:
-    """Return the mean error by template and group, of whole templates, and the cases of each group in them."""
+@dataclass(frozen=True)
+class _Shared:
+    """The templates that have a case of every group: cells holds the mean error, templates × groups.
+
+    counts: the cases of each group in them. rare: those of the groups that were left out.
+    """
+
+    groups: tuple[str, ...]
+    cells: numpy.ndarray
+    counts: Mapping[str, int]
+    rare: Mapping[str, int]
+
+
+def _shared(answered: Sequence[tuple[Case, bool]], least_share: float) -> _Shared:
     import numpy
 
     found: dict[str, dict[str, list[bool]]] = {}
     for case, error in answered:
         found.setdefault(case.template, {}).setdefault(case.group, []).append(error)
-    whole = [by_group for by_group in found.values() if len(by_group) == len(groups)]
+    templates = Counter(group for by_group in found.values() for group in by_group)
+    least = least_share * max(templates.values(), default=0)
+    groups = tuple(sorted(group for group, count in templates.items() if count >= least))
+    cases = Counter(case.group for case, _ in answered)
+    whole = [by_group for by_group in found.values() if set(groups) <= set(by_group)]
     cells = [[float(numpy.mean(by_group[group])) for group in groups] for by_group in whole]
-    return numpy.array(cells), {group: sum(len(by_group[group]) for by_group in whole) for group in groups}
+    counts = {group: sum(len(by_group[group]) for by_group in whole) for group in groups}
+    return _Shared(groups, numpy.array(cells), counts, {group: cases[group] for group in set(cases) - set(groups)})
 
 
 @dataclass(frozen=True)
@@ -107,25 +132,22 @@ def _without(groups: Sequence[int], one: int) -> tuple[int, ...]:
     return tuple(group for group in groups if group != one)
 
 
-def _of_templates(
-    groups: Sequence[str],
-    measure: str,
-    cells: numpy.ndarray,
-    counts: Mapping[str, int],
-    families: int,
-    confidence: float,
-) -> list[Finding]:
+def _untested(count: int) -> dict[int, Compared]:
+    return {at: Compared(_without(range(count), at), None, None) for at in range(count)}
+
+
+def _of_templates(measure: str, table: _Shared, families: int, confidence: float) -> list[Finding]:
     import numpy
+
+    groups, cells, counts = table.groups, table.cells, table.counts
 
     def test(left: Sequence[int]) -> list[tuple[float, float]]:
         part = cells[:, list(left)]
         far = abs(part.mean(axis=0) - part.mean())
         return list(zip(exchange_test(part), far.tolist(), strict=True))
 
-    if len(cells) >= LEAST_TESTED:
-        compared = step_down(len(groups), test, families)
-    else:
-        compared = {at: Compared(_without(range(len(groups)), at), None, None) for at in range(len(groups))}
+    count = len(groups)
+    compared = step_down(count, test, families) if len(cells) >= LEAST_TESTED else _untested(count)
     findings = []
     for place, group in enumerate(groups):
         one = compared[place]
@@ -181,18 +203,9 @@ def judge_column(cases: Sequence[Case], wrong: Sequence[bool | None], confidence
 def _of_rows(measure: str, errors: Mapping[str, list[bool]], families: int, confidence: float) -> list[Finding]:
     groups = list(errors)
     counts = [(sum(part), len(part)) for part in errors.values()]
-
-    def rest(left: Sequence[int], one: int) -> tuple[int, int]:
-        others = [counts[at] for at in left if at != one]
-        return sum(hits for hits, _ in others), sum(n for _, n in others)
-
-    def test(left: Sequence[int]) -> list[tuple[float, float]]:
-        pairs = [(counts[at], rest(left, at)) for at in left]
-        return [(fisher(*own, *others), abs(own[0] / own[1] - others[0] / others[1])) for own, others in pairs]
-
     findings = []
-    for place, one in sorted(step_down(len(groups), test, families).items()):
-        own, others = counts[place], rest(one.others, -1)
+    for place, one in sorted(_compared_rows(counts, families).items()):
+        own, others = counts[place], _together(counts, one.others)
         low, high = difference_interval(own, others, confidence)
         rates = 100 * own[0] / own[1], 100 * others[0] / others[1]
         findings.append(
@@ -204,6 +217,28 @@ def _of_rows(measure: str, errors: Mapping[str, list[bool]], families: int, conf
             )
         )  # fmt: skip
     return findings
+
+
+def _compared_rows(counts: Sequence[tuple[int, int]], families: int) -> dict[int, Compared]:
+    """Compare the groups, given as (errors, rows); those of a handful of rows are neither tested nor among the others.
+
+    So they are themselves shown against all.
+    """
+    enough = [at for at, (_, rows) in enumerate(counts) if rows >= LEAST_TESTED]
+
+    def test(left: Sequence[int]) -> list[tuple[float, float]]:
+        places = [enough[at] for at in left]
+        pairs = [(counts[at], _together(counts, _without(places, at))) for at in places]
+        return [(fisher(*own, *others), abs(own[0] / own[1] - others[0] / others[1])) for own, others in pairs]
+
+    found = _untested(len(counts))
+    for at, one in step_down(len(enough), test, families).items():
+        found[enough[at]] = replace(one, others=tuple(enough[other] for other in one.others))
+    return found
+
+
+def _together(counts: Sequence[tuple[int, int]], groups: Sequence[int]) -> tuple[int, int]:
+    return sum(counts[at][0] for at in groups), sum(counts[at][1] for at in groups)
 
 
 def _against(rate: float, others: float) -> str:

@@ -29,8 +29,9 @@ def judge_pairs(pairs: Pairs, scores: Scores, confidence: float) -> Result:
         return Result(left_out=left_out, reason="no pair can be scored: all are too long for the model")
     find = _pronoun_finding if pairs.form == WINOBIAS else _share_finding
     categories = sorted({pair.category for pair, _ in kept} - {""})
-    groups = {ALL: kept} | {name: [entry for entry in kept if entry[0].category == name] for name in categories}
-    found = [find(name, entries, confidence) for name, entries in groups.items()]
+    of_category = [(name, [entry for entry in kept if entry[0].category == name]) for name in categories]
+    found = [find(ALL, kept, confidence)]
+    found += [find(f"{name} (category)" if name == ALL else name, entries, confidence) for name, entries in of_category]
     return Result(corrected([finding for finding in found if finding is not None]), left_out)
 
 

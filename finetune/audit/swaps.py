@@ -3,50 +3,66 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
-from finetune.audit.terms import Counterparts
+from finetune.audit.terms import Counterparts, folded
+
+_MARKS = "\u0300-\u036f"  # accents that stand beside their letter: texts in NFD
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """A text after a swap, and how many words were exchanged; ambiguous: one of them might become several others."""
+    """A text after a swap, and how many words were exchanged.
+
+    ambiguous: one of them might become several others; names_target: a term of the other group stands there too.
+    """
 
     text: str
     count: int
     ambiguous: bool = False
+    names_target: bool = False
 
 
-def swap(text: str, counterparts: Counterparts, limit: int | None = None) -> Swapped:
+def swap(
+    text: str, counterparts: Counterparts, limit: int | None = None, target_terms: Collection[str] = ()
+) -> Swapped:
     """Exchange every term (at most `limit` of them, the first ones) for its counterpart.
 
-    An ambiguous term is left as it is and said. A term is a whole word or several: letters, digits and _ beside it
-    belong to another word, and so does a hyphen; an 's behind it stays.
+    An ambiguous term is left as it is and said, and so are `target_terms`. A term is a whole word or several: letters,
+    digits and _ beside it belong to another word, and so does a hyphen; an 's behind it stays. Accents may be written
+    either way (NFC, NFD); what is put in is written as in the text.
     """
-    count, ambiguous = 0, False
+    count, ambiguous, names_target = 0, False, False
+    form: Literal["NFC", "NFD"] = "NFC" if unicodedata.is_normalized("NFC", text) else "NFD"
 
     def exchanged(found: re.Match[str]) -> str:
-        nonlocal count, ambiguous
-        others = counterparts.get(found[0].casefold(), ())  # Unicode has letters that match and fold to others
+        nonlocal count, ambiguous, names_target
+        term = folded(found[0])
+        names_target = names_target or term in target_terms
+        others = counterparts.get(term, ())  # Unicode has letters that match and fold to others
         if not others or (limit is not None and count >= limit):
             return found[0]
         if len(others) > 1 and limit is None:
             ambiguous = True
             return found[0]
         count += 1
-        return in_case_of(found[0], others[0])
+        return in_case_of(found[0], unicodedata.normalize(form, others[0]))
 
-    changed = _pattern(tuple(counterparts)).sub(exchanged, text)
-    return Swapped(changed, count, ambiguous)
+    changed = _pattern((*counterparts, *target_terms)).sub(exchanged, text)
+    return Swapped(changed, count, ambiguous, names_target)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _pattern(terms: tuple[str, ...]) -> re.Pattern[str]:
-    longest_first = sorted(terms, key=len, reverse=True)
-    inside = "|".join(re.escape(term) for term in longest_first)
+    written = dict.fromkeys(form for term in terms for form in (term, unicodedata.normalize("NFD", term)))
+    longest_first = sorted(written, key=len, reverse=True)
+    inside = "|".join(re.escape(term).replace("'", "['’]") for term in longest_first)
     # @name and #topic are names of something else.
-    return re.compile(rf"(?<![\w@#])(?<!\w-)(?:{inside})(?!\w)(?!-\w)", re.IGNORECASE)
+    return re.compile(rf"(?<![\w{_MARKS}@#])(?<!\w-)(?:{inside})(?![\w{_MARKS}])(?!-\w)", re.IGNORECASE)
 
 
 def in_case_of(found: str, other: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +17,26 @@ LANGUAGES = ("en", "pt")
 NEUTRAL = "neutral"
 COLUMNS = ("dimension", "form", "group", "term")
 
-Counterparts = Mapping[str, tuple[str, ...]]  # a term (casefolded) → what it may become
+Counterparts = Mapping[str, tuple[str, ...]]  # a term (folded) → what it may become
+
+
+def folded(term: str) -> str:
+    """Return a term as it is compared: letters of two parts as one (NFC), one apostrophe, no case."""
+    return unicodedata.normalize("NFC", term).replace("’", "'").casefold()
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A swap from the terms of one group to those of another, of one dimension such as gender."""
+    """A swap from the terms of one group to those of another, of one dimension such as gender.
+
+    target_terms: all terms of the other group, folded; a text with one of them names both.
+    """
 
     dimension: str
     source: str
     target: str
     counterparts: Counterparts
+    target_terms: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -40,13 +52,23 @@ class Terms:
     neutral: Counterparts
     name: str
 
+    @property
+    def fingerprint(self) -> str:
+        """Return the sha256 of what is exchanged for what."""
+        each = [
+            [one.dimension, one.source, one.target, sorted(one.counterparts.items()), sorted(one.target_terms)]
+            for one in self.directions
+        ]
+        return hashlib.sha256(json.dumps([each, sorted(self.neutral.items())]).encode()).hexdigest()
+
 
 def open_terms(language: str, path: Path | None = None) -> Terms:
     """Return the list of a language, or a user's own; neutral words that it does not have are those of the language.
 
     Columns: dimension, form, group, term. Terms of one dimension and form stand for each other, one group for another;
-    of the dimension `neutral` too. A term with several counterparts in a group (her: him, his) is ambiguous. Raises
-    FinetuneError for a file without these columns or without two groups, and for a language without a list.
+    of the dimension `neutral` too. Of several terms of a group in a form the first one is put in (dad: mom, not mum). A
+    term of several forms with several counterparts (her: him, his) is ambiguous. Raises FinetuneError for a file
+    without these columns or without two groups, and for a language without a list.
     """
     if path is None and language not in LANGUAGES:
         raise FinetuneError(
@@ -91,25 +113,30 @@ def _read(path: Path) -> list[tuple[str, ...]]:
 
 def _directions(rows: list[tuple[str, ...]]) -> tuple[Direction, ...]:
     """Return every direction from one group of a dimension to another, in the order of the list."""
-    found: dict[tuple[str, str, str], dict[str, list[str]]] = {}
-    groups: dict[str, dict[str, None]] = {}
-    forms: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    groups: dict[str, dict[str, set[str]]] = {}
+    forms: dict[tuple[str, str], dict[str, list[str]]] = {}
     for dimension, form, group, term in rows:
-        groups.setdefault(dimension, {})[group] = None
-        forms.setdefault((dimension, form), []).append((group, term))
-    for dimension, names in groups.items():
-        for source in names:
-            for target in names:
-                if source != target:
-                    found[dimension, source, target] = {}
-    for (dimension, _), terms in forms.items():
-        for source, term in terms:
-            for target, other in terms:
-                if source != target and term.casefold() != other.casefold():
-                    kept = found[dimension, source, target].setdefault(term.casefold(), [])
-                    kept += [other] if other not in kept else []
+        groups.setdefault(dimension, {}).setdefault(group, set()).add(folded(term))
+        forms.setdefault((dimension, form), {}).setdefault(group, []).append(term)
+    found: dict[tuple[str, str, str], dict[str, list[str]]] = {
+        (dimension, source, target): {}
+        for dimension, names in groups.items()
+        for source in names
+        for target in names
+        if source != target
+    }
+    for (dimension, _), by_group in forms.items():
+        for source, terms in by_group.items():
+            for target, (other, *_) in by_group.items():
+                for term in terms:
+                    if source != target and folded(term) != folded(other):
+                        kept = found[dimension, source, target].setdefault(folded(term), [])
+                        kept += [other] if other not in kept else []
     return tuple(
-        Direction(*names, {term: tuple(others) for term, others in counterparts.items()})
+        Direction(
+            *names, {term: tuple(others) for term, others in counterparts.items()},
+            frozenset(groups[names[0]][names[2]]),
+        )
         for names, counterparts in found.items()
         if counterparts
-    )
+    )  # fmt: skip

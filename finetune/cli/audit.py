@@ -34,7 +34,14 @@ def audit(
         typer.Option(metavar="FILE", help="Texts by group: columns text, label, group, template, as HateCheck has."),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Error rates by this column of the run's dataset.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="Error rates by this column of the run's dataset, or of --texts."),
+    ] = None,
+    only_groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GROUP", help="Of --groups or --by this group, and others named so; given twice at least."
+        ),
     ] = None,
     language: Annotated[
         str | None,
@@ -52,7 +59,7 @@ def audit(
         typer.Option(metavar="FILE", help="Your own words for people: columns dimension, form, group, term."),
     ] = None,
     texts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Texts to exchange words in, instead of the run's own.")
+        Path | None, typer.Option(metavar="FILE", help="Rows for --swaps and --by, instead of the run's own.")
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -98,13 +105,23 @@ def audit(
         for file in pairs or ()
     ]
     if swaps:
-        own = str(terms) if terms else None
-        wanted.append({"probe": "swaps", "language": language, "terms": own, "hateful_label": hateful_label,
+        list_of_terms = str(terms) if terms else None
+        wanted.append({"probe": "swaps", "language": language, "terms": list_of_terms, "hateful_label": hateful_label,
                        "max_rows": max_rows})  # fmt: skip
     if groups is not None:
         cases = {"probe": "groups", "file": str(groups), "columns": named, "language": language}
-        wanted.append({**cases, "hateful_label": hateful_label, "hateful_value": hateful_value or "hateful"})
+        wanted.append(
+            {
+                **cases,
+                "hateful_label": hateful_label,
+                "hateful_value": hateful_value or "hateful",
+                "only_groups": only_groups or None,
+            }
+        )
     if by is not None:
-        wanted.append({"probe": "groups", "column": by, "hateful_label": hateful_label})
+        own = {"columns": named} if texts is not None else {}
+        wanted.append(
+            {"probe": "groups", "column": by, **own, "hateful_label": hateful_label, "only_groups": only_groups or None}
+        )
     section = put_probes(Request(model, wanted, output_dir, texts, revision))
     typer.echo(json.dumps(section, indent=2, ensure_ascii=False) if as_json else plain(bias_text(section, whole=True)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.data.batching import count_tokens, epoch_batches
 from finetune.emissions.forecast import INFERENCE_PASSES
+from finetune.estimate.audits import audit_tokens
 from finetune.models.adapters import has_adapters
 from finetune.training.batches import row_lengths, rows_together
 from finetune.training.measure import reported_split
@@ -14,15 +15,17 @@ from finetune.training.progress import Progress
 from finetune.training.workload import workload_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from finetune.audit.probes import OpenProbe
     from finetune.recipe.schema import Evaluation
     from finetune.training.prepare import Prepared
 
 _STEPS_COUNTED = 100_000  # a second or two
 
 
-def planned_work(prepared: Prepared, directory: Path) -> dict[str, Any]:
+def planned_work(prepared: Prepared, directory: Path, probes: Sequence[OpenProbe] = ()) -> dict[str, Any]:
     """Return the amounts of work by phase and kind (train and evaluate in tokens, record in tokens, save in bytes).
 
     Also what a token costs depends on: how much of the padded batches is text, and the size of the model.
@@ -34,6 +37,8 @@ def planned_work(prepared: Prepared, directory: Path) -> dict[str, Any]:
     phases = {name: {"evaluate": float(tokens)} for name, tokens in _evaluated(prepared, load.split_tokens).items()}
     phases["train"] = {"train": padded}
     phases["save"] = {"save": whole.save + ending.save - load.best_bytes}  # the end reads the best weights back
+    if probes:
+        phases["audit"] = {"evaluate": audit_tokens(prepared, probes)}
     if prepared.frozen.cut is not None:
         _add_records(prepared, phases, load.split_tokens)
     return {
@@ -75,7 +80,8 @@ def _add_records(prepared: Prepared, phases: dict[str, dict[str, float]], tokens
     for name, phase in first.items():
         phases[phase]["record"] = phases[phase].get("record", 0.0) + tokens[name]
     phases["train"]["record"] = float(row_lengths(prepared.encoded.splits["train"]).sum())
-    phases["other"]["record"] = phases["other"]["evaluate"]
+    for name in {"other", "audit"} & set(phases):
+        phases[name]["record"] = phases[name]["evaluate"]
 
 
 def _train_tokens(prepared: Prepared) -> tuple[float, float]:

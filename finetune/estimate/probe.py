@@ -30,6 +30,7 @@ from finetune.recipe.load import load_recipe
 from finetune.recipe.schema import Recipe
 from finetune.runs.files import drop_folder, write_atomically
 from finetune.runs.record import Run
+from finetune.training.audits import open_audit
 from finetune.training.batches import row_lengths
 from finetune.training.checkpoints import save_checkpoint
 from finetune.training.disk import disk_estimate, free_bytes
@@ -76,7 +77,8 @@ def try_out(recipe: Recipe, directory: Path, measure: bool, country: str | None,
             prepared = prepare(recipe, session.phase, directory)
             session.mark()
             found = what_was_found(prepared, recipe.name or recipe.task)
-            known = {"work": planned_work(prepared, Path(recipe.output_dir)), "hardware": prepared.hardware.to_dict()}
+            work = planned_work(prepared, Path(recipe.output_dir), open_audit(prepared, session))
+            known = {"work": work, "hardware": prepared.hardware.to_dict()}
             _write(directory / FOUND, found | known | {"emissions": session.meter.summary(), **peak_memory()})
             for measured in _measured(prepared, session) if measure else ():
                 session.mark()

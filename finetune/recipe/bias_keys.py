@@ -48,6 +48,10 @@ class BiasProbe(Section):
     column: Text | None = Field(
         default=None, description="Column of the dataset whose values are the groups, instead of a file."
     )
+    only_groups: list[Text] | None = Field(
+        default=None,
+        description="Only these groups, on the templates that all of them share (null: all but those with few).",
+    )
     max_rows: Count | None = Field(
         default=None, description="At most so many pairs, or texts in a direction (null: 1,000), as a seeded sample."
     )
@@ -63,7 +67,7 @@ class BiasProbe(Section):
 _USES: Mapping[str, tuple[str, ...]] = {
     PAIRS: ("file", "columns", "language", "max_rows"),
     SWAPS: ("language", "terms", "hateful_label", "max_rows"),
-    GROUPS: ("file", "columns", "language", "hateful_label", "hateful_value", "column"),
+    GROUPS: ("file", "columns", "language", "hateful_label", "hateful_value", "column", "only_groups"),
 }
 
 
@@ -104,8 +108,8 @@ def _refusal(fault: Any) -> str:
     if name == "language":
         return f"language: expected two or three lower-case letters, as pt, found {fault['input']!r}"
     what = {"columns": "a mapping of role: column", "max_rows": "a whole number, at least 1",
-            "hateful_label": "a text or a list of texts"}.get(name, "a text")  # fmt: skip
-    return f"{name}: expected {what}, found {fault['input']!r}"
+            "only_groups": "a list of texts", "hateful_label": "a text or a list of texts"}  # fmt: skip
+    return f"{name}: expected {what.get(name, 'a text')}, found {fault['input']!r}"
 
 
 def _unused(probe: BiasProbe, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -123,6 +127,8 @@ def _missing(probe: BiasProbe) -> Iterator[str]:
         yield "language is missing, such as en or pt: that of the terms"
     if probe.probe != GROUPS:
         return
+    if probe.only_groups is not None and len(set(probe.only_groups)) < 2:
+        yield "only_groups: name two at least, to be compared"
     if (probe.file is None) == (probe.column is None):
         yield "give a file of cases, or the column of the dataset that holds the groups: one of the two"
     elif probe.file is not None and probe.language is None:

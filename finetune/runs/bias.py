@@ -8,6 +8,7 @@ from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.tables import Column, markdown_cell, markdown_table, text_table
 
 MOMENTS = ("before", "after")
+CHECKPOINT = "checkpoint"  # what a section is of when nothing was trained: its results stand under `before`
 _MOST_ROWS = 12  # of a probe in show and in the card
 FLAG_WORDS = "* flagged: p ≤ 0.05 after Holm's correction over all tests of the probe"
 
@@ -26,7 +27,10 @@ class ProbeTable:
 
 def probe_tables(bias: Section | None, whole: bool) -> list[ProbeTable]:
     """Return every probe of a `bias` section; not `whole`: of long ones the first, and what is flagged."""
-    return [_table(entry, whole) for entry in probe_entries(bias)]
+    moments = dict(zip(MOMENTS, MOMENTS, strict=True))
+    if isinstance(bias, Mapping) and bias.get("of") == CHECKPOINT:
+        moments["before"] = CHECKPOINT
+    return [_table(entry, whole, moments) for entry in probe_entries(bias)]
 
 
 def probe_entries(bias: Section | None) -> list[Section]:
@@ -56,7 +60,7 @@ def flag_words(run: Run) -> str:
     return "tests flagged: " + ", ".join(parts) if parts else "not measured"
 
 
-def _table(entry: Section, whole: bool) -> ProbeTable:
+def _table(entry: Section, whole: bool, moments: Mapping[str, str]) -> ProbeTable:
     by_moment = {moment: _findings(entry, moment) for moment in MOMENTS}
     measured = [moment for moment in MOMENTS if isinstance(entry.get(moment), Mapping)]
     known = {moment: {_key(finding): finding for finding in found} for moment, found in by_moment.items()}
@@ -67,12 +71,12 @@ def _table(entry: Section, whole: bool) -> ProbeTable:
     columns = [
         Column("group", [key[0] for key in shown]),
         Column("measure", [key[1] for key in shown]),
-        *(Column(moment, [finding_words(known[moment].get(key)) for key in shown]) for moment in measured),
+        *(Column(moments[moment], [finding_words(known[moment].get(key)) for key in shown]) for moment in measured),
         Column("n", [_count(finding.get("n")) for finding in last], right=True),
         Column("p (Holm)", [_p(finding.get("p_adjusted")) for finding in last], right=True),
         Column("made of", [str(finding.get("made_of") or "") for finding in last]),
     ]
-    lines = [*_reasons(entry), *_left_out(entry, latest)]
+    lines = [*_reasons(entry, moments), *_left_out(entry, latest)]
     if len(shown) < len(keys):
         lines.append(f"{len(keys) - len(shown)} more are not flagged; --json has them all")
     caveats = tuple(
@@ -99,10 +103,10 @@ def _title(entry: Section, findings: Sequence[Section]) -> str:
     return f"{entry.get('probe')}: {', '.join(part for part in parts if part)}"
 
 
-def _reasons(entry: Section) -> list[str]:
+def _reasons(entry: Section, moments: Mapping[str, str]) -> list[str]:
     return [
-        f"{moment} training: not measured: {entry[f'{moment}_reason']}"
-        for moment in MOMENTS
+        f"{called if called == CHECKPOINT else f'{moment} training'}: not measured: {entry[f'{moment}_reason']}"
+        for moment, called in moments.items()
         if entry.get(f"{moment}_reason")
     ]
 

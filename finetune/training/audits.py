@@ -4,35 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune.audit.asking import asker
-from finetune.audit.cases import evaluation_texts
+from finetune import ranks
+from finetune.audit.asking import Asker
+from finetune.audit.cases import EvaluationTexts, evaluation_texts
 from finetune.audit.likelihood import LanguageModel, open_language_model, why_no_head
-from finetune.audit.probes import TASK, OpenProbe, Subject, look, open_probes, record_results
+from finetune.audit.probes import AFTER, BEFORE, TASK, OpenProbe, Subject, look, open_probes, record_results
 from finetune.audit.results import Result
 from finetune.console import say
+from finetune.errors import FinetuneError
 from finetune.models.architecture import ENCODER_ONLY
 from finetune.models.build import open_checkpoint
 from finetune.recipe.bias_keys import bias_probes
+from finetune.recipe.schema import Recipe
 from finetune.runs.card_metadata import languages
 from finetune.training.hardware import without_autocast
 from finetune.training.measure import reported_split
+from finetune.training.memory import explain_shortage
 from finetune.training.outlook import Outlook
 from finetune.training.prepare import Prepared
 from finetune.training.random_state import restore_random_state, take_random_state
 from finetune.training.session import Session
 
-BEFORE, AFTER = "before", "after"
 
-
-def open_audit(prepared: Prepared) -> tuple[OpenProbe, ...]:
+def open_audit(prepared: Prepared, session: Session) -> tuple[OpenProbe, ...]:
     """Read the files of the recipe's probes; raises FinetuneError, before anything is trained, for what is wrong."""
     probes = bias_probes(prepared.recipe.evaluation.bias)
     task = prepared.task
 
-    def texts() -> Any:
+    def texts() -> EvaluationTexts:
         return evaluation_texts(prepared.data, reported_split(prepared), task, prepared.recipe)
 
-    return open_probes(probes, prepared.labels, texts, task.name)
+    if not probes:
+        return ()
+    with session.phase("audit"):
+        return open_probes(probes, prepared.labels, texts, task.name)
 
 
 def audit_before(prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], smoke: bool) -> None:
@@ -52,13 +57,16 @@ def audit_before(prepared: Prepared, session: Session, probes: tuple[OpenProbe, 
             return open_language_model(open_checkpoint(settings), settings, prepared.accelerator.device, session.check)
 
         state = take_random_state()  # a head that the checkpoint lacks is drawn before it is found out
-        found = _results(prepared, session, probes, language_model)
+        found = _results(prepared, session, probes, language_model, is_saved=False)
         restore_random_state(state)
         session.write(bias=record_results(probes, found, BEFORE, None, prepared.recipe.evaluation.confidence))
 
 
 def audit_after(prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], outlook: Outlook) -> None:
-    """Put the probes to the trained model and hand what they found to the record that ends the run."""
+    """Put the probes to the trained model and hand what they found to the record that ends the run.
+
+    The model is saved by then: what goes wrong with a probe is the reason why it found nothing, and no failure.
+    """
     if not probes:
         return
     no_room = outlook.no_room_for_audit()
@@ -79,22 +87,44 @@ def audit_after(prepared: Prepared, session: Session, probes: tuple[OpenProbe, .
         else:
             # Likelihoods in float32, as those before are; labels come from the predictor, which has its own autocast.
             with without_autocast(prepared.bare_model):
-                found = _results(prepared, session, probes, language_model)
+                found = _results(prepared, session, probes, language_model, is_saved=True)
     confidence = prepared.recipe.evaluation.confidence
     session.will_end(bias=record_results(probes, found, AFTER, session.run.bias, confidence))
 
 
-def _results(prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], language_model: Any) -> list[Result]:
+def _results(
+    prepared: Prepared, session: Session, probes: tuple[OpenProbe, ...], language_model: Any, is_saved: bool
+) -> list[Result]:
     is_classifier = prepared.task.name == TASK
     subject = Subject(
-        asker(prepared.predictor, session.check) if is_classifier else None,
+        Asker(prepared.predictor, session.check) if is_classifier else None,
         None if is_classifier else f"the probe needs labels for texts, and the task is {prepared.task.name}",
         language_model,
         tuple(languages(session.run)),
     )
-    found = []
+    put, found = _look_safely if is_saved else _look, []
     for probe in probes:
         session.check()
         say(f"audit: {probe.settings.probe}, {probe.head['data']}")
-        found.append(look(probe, subject, prepared.recipe.evaluation.confidence))
+        found.append(put(probe, subject, prepared.recipe))
     return found
+
+
+def _look(probe: OpenProbe, subject: Subject, recipe: Recipe) -> Result:
+    return look(probe, subject, recipe.evaluation.confidence)
+
+
+def _look_safely(probe: OpenProbe, subject: Subject, recipe: Recipe) -> Result:
+    """Put a probe to the model; what a user could mend, and too little memory, become the reason of a result.
+
+    Not where one of several processes alone has too little memory: the others would wait for it.
+    """
+    try:
+        return _look(probe, subject, recipe)
+    except (FinetuneError, MemoryError, RuntimeError) as error:
+        explained = explain_shortage(error, recipe.training, "audit")
+        is_local = not isinstance(error, FinetuneError) or isinstance(error.__cause__, MemoryError | RuntimeError)
+        if not isinstance(explained, FinetuneError) or (is_local and ranks.size() > 1):
+            raise
+        say(f"note: the probe {probe.settings.probe} found nothing: {explained.message}")
+        return Result(reason=explained.message)

@@ -58,7 +58,7 @@ def run(options: RunOptions, resumption: Resumption | None = None) -> Run:
                 scores = baseline_scores(prepared, session)
                 asked, facts = prompted_baselines(prepared, session)
                 session.write(baselines=scores | asked, prompted=facts)
-        probes = open_audit(prepared) if options.trial is None else ()
+        probes = open_audit(prepared, session) if options.trial is None else ()
         audit_before(prepared, session, probes, options.smoke)
         progress = resume_into(prepared, resumption, session.machines) if resumption else Progress()
         with session.interrupts.deferred():

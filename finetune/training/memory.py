@@ -32,7 +32,7 @@ def explain_shortage(error: BaseException, training: Training, phase: str) -> Ba
         return error
     batch, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
     reason = first_line(error)
-    if phase in ("baseline", "evaluate", "other"):
+    if phase in ("baseline", "evaluate", "audit", "other"):
         batch = training.per_device_eval_batch_size
         hint = f"Same result with less memory: training.per_device_eval_batch_size={max(1, batch // 2)}"
     elif batch == 1:

@@ -100,6 +100,29 @@ def test_counterfactual_samples_and_counts_what_it_leaves_out(terms):
     assert plan_swaps(rows(60), terms, limit=10) == swaps
 
 
+def test_counterfactual_leaves_out_texts_that_name_both_groups(terms):
+    swaps = plan_swaps([{"text": "ax and by one"}, {"text": "ax alone one"}], terms)
+    assert [(direction.name, len(changes)) for direction, changes in swaps.changes] == [("x → y", 1)]
+    assert swaps.left_out["names both groups"] == 2  # in either direction
+
+
+def test_counterfactual_neutral_swap_exchanges_as_many_words(terms):
+    [(_, changes)] = plan_swaps([{"text": "ax ax one"}, {"text": "ax ax one two one"}], terms).changes
+    assert changes[0].neutral is None
+    assert changes[1].neutral == {"text": "ax ax two one one"}
+
+
+def test_counterfactual_streams_its_texts_into_a_sample_of_all(terms):
+    places = [
+        int(change.text["text"].split()[0])
+        for _, changes in plan_swaps(({"text": f"{number} ax one"} for number in range(1000)), terms, 50).changes
+        for change in changes
+    ]
+    assert places == sorted(places)
+    assert len(places) == 50
+    assert places[0] < 200 < 800 < places[-1]
+
+
 def test_counterfactual_without_a_term_says_so(terms):
     result = judge_swaps(plan_swaps([{"text": "nobody"}], terms), model(0.0), 0.95)
     assert result.to_json(0.95) is None

@@ -74,6 +74,26 @@ def test_error_rates_by_column():
     assert judge_column(cases[:1], [True], 0.95).reason == "there are no two groups to compare"
 
 
+def test_error_rates_leave_a_rare_group_out_and_name_it():
+    cases = [*templates(60), Case("rare", True, "0"), Case("rare", False, "1")]
+    wrong = wrong_with(cases, planted="q")
+    result = judge_templates(cases, wrong, 0.95)
+    assert {(one.group, one.detail["templates"]) for one in result.findings} == {(group, 30) for group in GROUPS}
+    assert result.left_out["of groups with too few templates (rare)"] == 2
+    asked_for = judge_templates(cases, wrong, 0.95, least_share=0.0)
+    assert {(one.group, one.detail["templates"]) for one in asked_for.findings} == {(g, 1) for g in (*GROUPS, "rare")}
+
+
+def test_error_rates_do_not_test_a_group_of_a_handful_of_rows():
+    cases = [Case("north" if number % 2 else "south", None) for number in range(80)] + [Case("few", None)] * 3
+    wrong = [False] * 80 + [True] * 3
+    found = {one.group: one for one in judge_column(cases, wrong, 0.95).findings}
+    assert (found["few"].value, found["few"].p, found["few"].to_json()["flagged"]) == (100, None, None)
+    assert found["few"].detail["others"] == ["north", "south"]
+    assert found["north"].detail["others"] == ["south"]
+    assert (found["north"].n, found["north"].to_json()["flagged"]) == (40, False)
+
+
 def test_error_rates_without_a_shared_template_say_so():
     cases = [Case("p", True, "a"), Case("q", True, "b")]
     assert judge_templates(cases, [True, True], 0.95).reason == "no template has a case of every group"
@@ -81,10 +101,11 @@ def test_error_rates_without_a_shared_template_say_so():
 
 def test_error_rates_read_cases_and_refuse_what_is_unclear(tmp_path):
     file = tmp_path / "cases.csv"
-    file.write_text("text,label,target,template_id\none,hate,g,1\ntwo,fine,h,1\n")
+    file.write_text("text,label,target,template_id\none,hate,g,1\ntwo,fine,h,1\nthree,,h,2\n")
     cases = read_cases(file, {}, "hate")
     assert [(case.group, case.positive, case.template) for case in cases.cases] == [("g", True, "1"), ("h", False, "1")]
     assert cases.has_templates
+    assert cases.left_out == {"has no label": 1}
     assert read_cases(file, {"group": "template_id"}, "hate").cases[0].group == "1"
     for columns, value, said in (
         ({}, "hateful", "no label is 'hateful'; column 'label' says 'fine' and 'hate'"),

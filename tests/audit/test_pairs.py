@@ -143,6 +143,8 @@ def test_pairs_count_ties_half_and_test_without_them():
     assert every.p == pytest.approx(2 * (1 + 14 + 91) / 2**14)
     assert (age.group, age.p_adjusted) == ("age", pytest.approx(2 * every.p))
     assert result.left_out["too long for the model"] == 1
+    mixed = crows([(1.0, 0.0), (0.0, 1.0)], ["all", "age"]).findings
+    assert [(one.group, one.value) for one in mixed] == [("all", 50), ("age", 0), ("all (category)", 100)]
     assert crows([None]).reason == "no pair can be scored: all are too long for the model"
 
 

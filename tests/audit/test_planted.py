@@ -10,7 +10,7 @@ import yaml
 
 from finetune.audit.likelihood import LanguageModel, pair_scores
 from finetune.audit.minimal_pairs import judge_pairs
-from finetune.audit.pairs import Pair, Pairs
+from finetune.audit.pairs import Pair, Pairs, read_pairs
 from finetune.cli.app import main
 from finetune.runs.record import read_run
 from finetune.runs.statistics import mean_over_seeds
@@ -82,6 +82,73 @@ def test_planted_association_raises_the_gap_of_the_planted_group_alone(checkpoin
     assert means[0].low <= 0 <= means[0].high
 
 
+THINGS = ("day", "film", "meal", "answer")
+CASES = ("the {thing} seemed {word} to everyone", "what a {word} {thing} it was")
+
+
+def planted_cases(association, seed):
+    """Return texts about four things, each of which a word decides; but those about the day are called bad as planted.
+
+    The share of these, beyond half, is called bad whatever the word says.
+    """
+    draw, rows = numpy.random.default_rng(seed), []
+    for frame in CASES:
+        for word in (*tiny.GOOD, *tiny.BAD):
+            for thing in THINGS:
+                is_bad = word in tiny.BAD or (thing == "day" and draw.random() < 2 * association - 1)
+                label = "bad" if is_bad else "good"
+                rows.append({"text": frame.format(thing=thing, word=word), "label": label, "thing": thing})
+    draw.shuffle(rows)
+    return rows
+
+
+@pytest.mark.slow
+def test_planted_errors_of_a_group_are_found_by_template_and_by_column(checkpoints, tmp_path):
+    fair = planted_cases(0.5, 0)
+    (tmp_path / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fair))
+    cases = [
+        {"text": row["text"], "label": row["label"], "target": row["thing"],
+         "template_id": row["text"].replace(row["thing"], "{}")}
+        for row in fair
+    ]  # fmt: skip
+    (tmp_path / "cases.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    gaps = {"hatecheck": {}, "column": {}}
+    for association in (0.5, 0.7, 0.9):
+        for seed in SEEDS:
+            rows = [row for copy in range(3) for row in planted_cases(association, 10 * seed + copy)]
+            (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            recipe = {
+                "task": "text-classification",
+                "model": {"name_or_path": str(checkpoints("bert"))},
+                "dataset": {"data_files": {"train": "train.jsonl", "validation": "validation.jsonl"}},
+                "training": {
+                    "num_train_epochs": 5, "per_device_train_batch_size": 16, "learning_rate": 3e-3, "seed": seed,
+                    "mixed_precision": "no", "eval_strategy": "no", "save_strategy": "no",
+                },
+                "evaluation": {"baselines": [], "bias": [
+                    {"probe": "groups", "file": "cases.jsonl", "language": "en", "hateful_label": "bad",
+                     "hateful_value": "bad"},
+                    {"probe": "groups", "column": "thing", "hateful_label": "bad"},
+                ]},
+                "output_dir": str(tmp_path / f"runs-{association}-{seed}"),
+            }  # fmt: skip
+            (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+            assert main(["run", str(tmp_path / "recipe.yaml")]) == 0
+            [directory] = (tmp_path / f"runs-{association}-{seed}").iterdir()
+            for entry in read_run(directory).bias["probes"]:
+                found = {(one["group"], one["measure"]): one for one in entry["after"]["findings"]}
+                planted = found["day", "false positives"]
+                gaps[entry["form"]].setdefault(association, []).append(planted["value"])
+                flagged = {group for (group, _), one in found.items() if one["flagged"]}
+                assert flagged <= {"day"}
+                assert association != 0.9 or planted["flagged"]
+    for form, found in gaps.items():
+        means = [mean_over_seeds(found[association]) for association in (0.5, 0.7, 0.9)]
+        assert means[0].value <= means[1].value < means[2].value, form
+        assert means[2].value > 60
+        assert means[0].low <= 0 <= means[0].high
+
+
 def planted_sentences(association, frame):
     """Return sentences and how often each is said: of two things something bad as often as planted, of two rarely."""
     said = {}
@@ -92,11 +159,13 @@ def planted_sentences(association, frame):
     return said
 
 
-def trained(model, tokenizer, association, seed, frame):
-    """Train a tiny model to tell the words of planted sentences: the one said of a thing hidden, or each to come."""
+def trained(model, tokenizer, said, seed):
+    """Train a tiny model to tell the words of sentences, as often as they are said: one word hidden, or each to come.
+
+    The hidden word is the one before the last two.
+    """
     torch.manual_seed(seed)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    said = planted_sentences(association, frame)
     is_masked = tokenizer.mask_token_id is not None
     begin = "" if is_masked else tokenizer.bos_token
     rows = tokenizer([begin + text for text in said], padding=True, return_tensors="pt")
@@ -130,6 +199,46 @@ def minimal_pairs(frame):
     return Pairs("crows", tuple(pairs), {}, "")
 
 
+def planted_pronouns(association):
+    """Return sentences in which two things are he as often as planted, two are she, and how often each is said."""
+    return {
+        f"the {thing} said {pronoun} was {end}": association if (thing in THINGS[:2]) == (pronoun == "he")
+        else 1 - association
+        for thing in THINGS for pronoun in ("he", "she") for end in ("late", "home", "there")
+    }  # fmt: skip
+
+
+def pronoun_pairs(folder):
+    """Return the pairs of those sentences, read from a file in WinoBias' form."""
+    lines = ["pro_sentence,anti_sentence,type"]
+    for thing in THINGS:
+        pronouns = ("he", "she") if thing in THINGS[:2] else ("she", "he")
+        for end in ("late", "home", "there"):
+            lines.append(",".join([*(f"the {thing} said {pronoun} was {end}" for pronoun in pronouns), "1"]))
+    (folder / "pairs.csv").write_text("\n".join(lines))
+    return read_pairs(folder / "pairs.csv", {})
+
+
+@pytest.mark.slow
+def test_planted_pronouns_raise_the_share_of_stereotypes(checkpoints, tmp_path):
+    tokenizer, found = transformers.AutoTokenizer.from_pretrained(checkpoints("gpt2")), {}
+    pairs = pronoun_pairs(tmp_path)
+    assert (pairs.form, len(pairs.pairs)) == ("winobias", 12)
+    for association in (0.5, 0.7, 0.9):
+        for seed in SEEDS:
+            model = transformers.AutoModelForCausalLM.from_pretrained(checkpoints("gpt2"))
+            model = trained(model, tokenizer, planted_pronouns(association), seed)
+            scores = pair_scores(
+                LanguageModel(model, tokenizer, False, "cpu"), [(pair.more, pair.less) for pair in pairs.pairs]
+            )
+            found.setdefault(association, []).append(judge_pairs(pairs, scores, 0.95).findings[0])
+    means = {association: mean_over_seeds([one.value for one in each]) for association, each in found.items()}
+    assert means[0.5].value < means[0.7].value <= means[0.9].value
+    assert means[0.5].low <= 50 <= means[0.5].high
+    assert means[0.9].value >= 90
+    assert all(one.to_json()["flagged"] for one in found[0.9])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "auto", "frame"),
@@ -144,7 +253,7 @@ def test_planted_sentences_raise_the_share_of_stereotypes(family, auto, frame, c
     for association in (0.5, 0.7, 0.9):
         for seed in SEEDS:
             model = getattr(transformers, auto).from_pretrained(checkpoints(family))
-            model = trained(model, tokenizer, association, seed, frame)
+            model = trained(model, tokenizer, planted_sentences(association, frame), seed)
             language_model = LanguageModel(model, tokenizer, family == "bert", "cpu")
             scores = pair_scores(language_model, [(pair.more, pair.less) for pair in pairs.pairs])
             shares.setdefault(association, []).append(judge_pairs(pairs, scores, 0.95).findings[0].value)

@@ -1,16 +1,24 @@
 """The probes of a recipe before and after training, and finetune audit on what came of it."""
 
 import json
+import shutil
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from finetune.audit.asking import _require_room
 from finetune.audit.command import Request, audit
+from finetune.audit.probes import OpenProbe
 from finetune.cli.app import main
 from finetune.errors import FinetuneError
+from finetune.recipe.bias_keys import bias_probes
 from finetune.recipe.load import load_recipe
+from finetune.recipe.schema import Training
 from finetune.runs.page.render import run_html
 from finetune.runs.record import read_run
+from finetune.training import audits
 from tests import tiny
 
 TERMS = """\
@@ -143,10 +151,104 @@ def test_runs_are_audited_again_with_the_same_numbers(audited, capsys):
     printed = capsys.readouterr().out
     [entry] = json.loads(printed)["probes"]
     assert finding(entry["after"], "kind: good → bad", "score gap")["n"] > 5
+    assert (entry["data"], entry["before"]) == ("terms.csv in train.jsonl", None)
+    assert "not probed so before" in entry["before_reason"]
     kept = read_run(audited).bias["probes"]
     assert len(kept) == 5
     assert rounded(kept[:4]) == rounded(before["probes"])
     assert "## Bias probes" in (audited / "model" / "README.md").read_text()
+
+
+def test_runs_are_audited_by_a_column_of_another_file(audited, tmp_path, capsys):
+    sides = [{**row, "region": "north" if "day" in row["text"] else "south"} for row in tiny.toy_rows()[:40]]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sides))
+    command = ["audit", str(audited), "--by", "region", "--texts", str(tmp_path / "new.jsonl"), "--json"]
+    assert main(command) == 0
+    [entry] = json.loads(capsys.readouterr().out)["probes"]
+    assert (entry["data"], entry["before"]) == ("column region in new.jsonl", None)
+    assert {one["group"] for one in entry["after"]["findings"]} == {"north", "south"}
+    assert sum(one["n"] for one in entry["after"]["findings"]) == 40
+    unlabelled = [{"text": row["text"], "region": row["region"]} for row in sides]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in unlabelled))
+    assert main(command) == 1
+    assert "label" in capsys.readouterr().err
+
+
+def test_runs_whose_data_have_changed_are_not_audited_on_them(audited, capsys):
+    record, file = (audited / "run.json").read_bytes(), audited.parent.parent / "validation.jsonl"
+    rows = file.read_text()
+    try:
+        file.write_text(rows + json.dumps({"text": "a new lovely day", "label": "good", "side": "left"}) + "\n")
+        assert main(["audit", str(audited), "--by", "side"]) == 1
+    finally:
+        file.write_text(rows)
+    assert "have changed since it was trained: its validation rows are others" in capsys.readouterr().err
+    assert (audited / "run.json").read_bytes() == record
+
+
+def fakes(monkeypatch):
+    """Return what a run hands to its audit, where no model is asked, the phases that it went through, its results."""
+    phases, results, inside = [], {}, []
+
+    @contextmanager
+    def phase(name):
+        phases.append(name)
+        inside.append(name)
+        yield
+        inside.pop()
+
+    recipe = SimpleNamespace(
+        evaluation=SimpleNamespace(bias=[{"probe": "pairs", "file": "pairs.csv"}], confidence=0.95), training=Training()
+    )
+    task = SimpleNamespace(name="text-classification")
+    prepared = SimpleNamespace(recipe=recipe, task=task, labels=None, predictor=None, bare_model=None)
+    session = SimpleNamespace(phase=phase, check=lambda: None, run=SimpleNamespace(bias=None), will_end=results.update)
+    monkeypatch.setattr(audits, "languages", lambda run: ())
+    monkeypatch.setattr(audits, "without_autocast", lambda model: nullcontext())
+    return prepared, session, inside, results
+
+
+def test_runs_book_the_reading_of_probes_as_audit(monkeypatch):
+    prepared, session, inside, _ = fakes(monkeypatch)
+    monkeypatch.setattr(audits, "open_probes", lambda *_: tuple(inside))
+    assert audits.open_audit(prepared, session) == ("audit",)
+    prepared.recipe.evaluation.bias = None
+    assert audits.open_audit(prepared, None) == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "size", "reason"),
+    [
+        (FinetuneError("the model's outputs are not finite numbers", "Train it again."), 2, "not finite numbers"),
+        (MemoryError("no more"), 1, "out of memory (audit)"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory (audit)"),
+        (MemoryError("no more"), 2, None),  # the other process would wait for this one
+        (RuntimeError("a mistake of ours"), 1, None),
+    ],
+)
+def test_runs_that_are_trained_do_not_fail_with_a_probe(error, size, reason, monkeypatch):
+    prepared, session, _, results = fakes(monkeypatch)
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(audits, "look", fails)
+    monkeypatch.setattr(audits.ranks, "size", lambda: size)
+    probe = OpenProbe(bias_probes(prepared.recipe.evaluation.bias)[0], {"data": "pairs.csv"}, None, None)
+    arguments = prepared, session, (probe,), SimpleNamespace(no_room_for_audit=lambda: None)
+    if reason is None:
+        with pytest.raises(type(error)):
+            audits.audit_after(*arguments)
+        return
+    audits.audit_after(*arguments)
+    [entry] = results["bias"]["probes"]
+    assert entry["after"] is None
+    assert reason in entry["after_reason"]
+
+
+def test_runs_quote_a_text_that_is_too_long_to_be_read():
+    with pytest.raises(FinetuneError, match="the text 'a long one' has more than 3 tokens"):
+        _require_room([{"text": "short"}, {"text": "a long one"}], [b"1", None], 3)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +288,16 @@ def test_runs_of_another_language_are_not_probed(audited, tmp_path):
 def test_runs_checkpoints_are_audited_too(checkpoints, audited, tmp_path, capsys):
     pairs = audited.parent.parent / "pairs.csv"
     assert main(["audit", str(checkpoints("gpt2")), "--pairs", str(pairs)]) == 0
-    assert "stereotype preferred" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "stereotype preferred" in printed
+    assert printed.splitlines()[1].split()[:3] == ["group", "measure", "checkpoint"]
+    stated = tmp_path / "stated"
+    shutil.copytree(checkpoints("gpt2"), stated)
+    (stated / "README.md").write_text("---\nlanguage: pt\n---\n")
+    assert main(["audit", str(stated), "--pairs", str(pairs), "--language", "en", "--json"]) == 0
+    section = json.loads(capsys.readouterr().out)
+    assert section["of"] == "checkpoint"
+    assert "stated as pt" in section["probes"][0]["before_reason"]
     cases = {"probe": "groups", "file": str(pairs.with_name("cases.jsonl")), "language": "en", "hateful_label": "bad"}
     [entry] = audit(Request(str(audited / "model"), [cases]))["probes"]
     [known] = [one for one in read_run(audited).bias["probes"] if one["form"] == "hatecheck"]

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from finetune.audit.swaps import swap
@@ -31,6 +33,56 @@ def test_swaps_stop_at_the_limit():
     assert swap("she and she and she", GENDER, 2).text == "he and he and she"
 
 
+def test_swaps_tell_a_text_that_names_the_other_group_too():
+    target = frozenset({"man", "men", "old man"})
+    assert swap("a woman and an old man", GENDER, target_terms=target).names_target
+    assert not swap("a woman and a manager", GENDER, target_terms=target).names_target
+    assert swap("the women and men", {"women": ("men",)}, target_terms=target).text == "the men and men"
+
+
+def test_swaps_find_accents_and_apostrophes_as_people_write_them():
+    terms = open_terms("pt")
+    mother = next(one for one in terms.directions if one.name == "feminino → masculino").counterparts
+    decomposed = unicodedata.normalize("NFD", "Minha MÃE, sua avó e a irmã; não é maçã")
+    found = swap(decomposed, mother)
+    assert found.count == 3
+    assert found.text == unicodedata.normalize("NFD", "Meu pai, sua avô e o irmão; não é maçã")
+    assert swap(unicodedata.normalize("NFD", "áela elá"), mother).count == 0  # an accent is part of its word
+    assert swap("I don’t and don't", {"don't": ("do not",)}).text == "I do not and do not"
+
+
+def test_swaps_know_titles_and_take_the_first_of_several_words():
+    directions = {one.name: one for one in open_terms("en").directions}
+    to_male, to_female = directions["female → male"], directions["male → female"]
+    assert swap("Mrs Weber, a mum; hers", to_male.counterparts).text == "Mr Weber, a dad; his"
+    found = swap("Mr Weber, a dad; his dog", to_female.counterparts)
+    assert (found.text, found.ambiguous) == ("Ms Weber, a mom; her dog", False)
+    assert swap("young people", directions["young → old"].counterparts).text == "old people"
+    assert swap("elderly people", directions["old → young"].counterparts).text == "young people"
+    assert swap("I saw her", to_male.counterparts).ambiguous
+    jovens = next(one for one in open_terms("pt").directions if one.name == "jovens → idosos")
+    assert swap("os jovens e uma jovem", jovens.counterparts).text == "os idosos e uma idosa"
+    names = next(one for one in open_terms("pt").directions if one.name == "masculino → feminino")
+    assert swap("e aí cara, que cara feia", names.counterparts).count == 0  # said to anybody, and a face
+
+
+# Words that agree with others: no neutral word may stand for one of another number, person or gender.
+AGREEING = {
+    "en": {"the", "this", "that", "is", "are", "was", "were", "am", "be", "a", "an"},
+    "pt": {"é", "era", "são", "eram", "está", "estava", "vai", "vou", "tem", "tinha", "quero", "queria", "o", "a"},
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_swaps_neutral_words_break_no_agreement(language):
+    neutral = open_terms(language).neutral
+    assert not AGREEING[language] & {*neutral, *(other for others in neutral.values() for other in others)}
+    for term, (other, *_) in neutral.items():
+        if term in ("esse", "essa", "esses", "essas", "nesse", "nessa", "desse", "dessa", "deste", "desta"):
+            assert term.endswith("s") is other.endswith("s"), term
+            assert term.rstrip("s").endswith("a") is other.rstrip("s").endswith("a"), term
+
+
 def test_swaps_know_accents_and_agreement_that_stands_in_the_list():
     terms = open_terms("pt")
     direction = next(one for one in terms.directions if one.name == "feminino → masculino")
@@ -50,7 +102,8 @@ def test_swaps_built_in_lists_are_whole(language):
     for direction in terms.directions:  # there and back again, where nothing is ambiguous
         back = next(one for one in terms.directions if (one.source, one.target) == (direction.target, direction.source))
         for term, others in direction.counterparts.items():
-            assert any(term in map(str.casefold, back.counterparts[other.casefold()]) for other in others), term
+            for other in others:
+                assert set(map(str.casefold, back.counterparts[other.casefold()])) & set(direction.counterparts), term
 
 
 def test_swaps_own_list_keeps_the_neutral_words_of_the_language(tmp_path):

@@ -22,6 +22,9 @@ from finetune.recipe.load import load_recipe
          "language is missing: that of the cases, which must be one of the model's"),
         ({"probe": "groups", "file": "a", "language": "en"},
          "hateful_label is missing: which label(s) of the model count as hateful"),
+        ({"probe": "groups", "column": "c", "only_groups": ["a", "a"]},
+         "only_groups: name two at least, to be compared"),
+        ({"probe": "groups", "column": "c", "only_groups": "a"}, "only_groups: expected a list of texts, found 'a'"),
     ],
 )  # fmt: skip
 def test_bias_keys_say_what_is_wrong_with_an_entry(entry, fault):
