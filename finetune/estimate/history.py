@@ -62,7 +62,7 @@ def _compares(run: Run, found: Section, recipe: Section) -> bool:
     return (
         run.is_finished
         and run.is_complete
-        and not emissions.get("shared_with")
+        and run.was_alone
         and not emissions.get("repeated_work_kwh")
         and _tokens(run) > 0
         and (_train_phase(run, "energy_kwh") or 0.0) > 0

@@ -135,7 +135,7 @@ def _counts(run: Run, names: set[str], hostname: str) -> bool:
         run.is_finished
         and run.model.get("name_or_path") in names
         and run.is_complete
-        and not emissions.get("shared_with")
+        and run.was_alone
         and not emissions.get("repeated_work_kwh")
         and machines == {hostname}
     )

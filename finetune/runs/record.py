@@ -113,6 +113,11 @@ class Run:
         return as_number(self.model.get("trainable_parameters"))
 
     @property
+    def was_alone(self) -> bool:
+        """Tell whether no other run used the machine meanwhile; False too where nobody could look."""
+        return self.emissions.get("shared_with") == []
+
+    @property
     def is_complete(self) -> bool:
         """Tell whether all hardware was read all the time; energy and grams are lower bounds where it was not."""
         return self.emissions.get("complete") is True

@@ -62,6 +62,7 @@ def test_a_past_run_of_another_model_is_scaled_by_operations_and_less_sure():
         {"status": "interrupted"},
         {"complete": False},
         {"shared_with": ["another"]},
+        {"shared_with": None},
         {"repeated_work_kwh": 0.1},
         {"tool": {"name": "codecarbon", "version": "4"}},
         {"hardware": found()["hardware"] | {"threads": 8}},

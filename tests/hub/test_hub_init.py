@@ -7,6 +7,7 @@ from tests.hub.content import glue, imdb, squad
 from tests.hub.sessions import run_commands
 from tests.hub.stand_in import Repository, serve
 
+pytestmark = pytest.mark.slow  # seconds of imports in a process of its own
 PLAIN = Repository("datasets", "owner/plain", {"train.csv": b"review,stars\nso good,5\nso bad,1\n" * 9})
 
 

@@ -116,7 +116,8 @@ def a_run(run_id="a", kwh=2e-6, **emissions):
     return Run(
         run_id, "x", "completed", model={"name_or_path": "m"},
         training={"train_tokens_per_second": 10.0, "train_runtime_s": 2.0},
-        emissions={"complete": True, "nodes": [{"hostname": "here"}], "phases": {"train": {"energy_kwh": kwh}}}
+        emissions={"complete": True, "shared_with": [], "nodes": [{"hostname": "here"}]}
+        | {"phases": {"train": {"energy_kwh": kwh}}}
         | emissions,
     )  # fmt: skip
 
@@ -130,7 +131,13 @@ def test_past_energy_is_the_energy_of_training_over_its_tokens():
 
 @pytest.mark.parametrize(
     "emissions",
-    [{"complete": False}, {"shared_with": ["z"]}, {"nodes": [{"hostname": "there"}]}, {"phases": {}}],
+    [
+        {"complete": False},
+        {"shared_with": ["z"]},
+        {"shared_with": None},
+        {"nodes": [{"hostname": "there"}]},
+        {"phases": {}},
+    ],
 )
 def test_past_energy_is_none_where_it_was_not_measured_here_whole_and_alone(emissions):
     assert past_energy([a_run(**emissions)], ["m"], "here") is None
