@@ -14,6 +14,7 @@ from finetune.emissions.budget import Budget
 from finetune.sweep.space import identity
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
+_ROUNDED = 1 + 1e-9  # what is spent and a share of all that is left may add up to a little more than all
 _FORECAST_SHARE = 0.1  # of a trial's share of the budget: held to be enough for a forecast until one is known
 WITHDRAWN, CONTINUED = "withdrawn", "continued"
 """Fates of entries that are no trial of their own: never begun, or gone on with in a later entry."""
@@ -43,8 +44,8 @@ class Amount:
 
     def fits(self, budget: Budget) -> bool:
         """Tell whether the budget allows so much."""
-        return (budget.energy_kwh is None or self.kwh <= budget.energy_kwh) and (
-            budget.emissions_g is None or self.g <= budget.emissions_g
+        return (budget.energy_kwh is None or self.kwh <= budget.energy_kwh * _ROUNDED) and (
+            budget.emissions_g is None or self.g <= budget.emissions_g * _ROUNDED
         )
 
 

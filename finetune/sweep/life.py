@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from finetune.sweep.trial import runs_of, spent_by
 from finetune.text import first_line
 
 _SIGN_SECONDS = 60.0
+_DRAW_SECONDS = 0.05
 
 
 def take_up_the_dead(store: Store) -> None:
@@ -26,6 +28,12 @@ def take_up_the_dead(store: Store) -> None:
             continue  # it is saving its state still
         if release(store, entry):
             say(f"trial {entry.label}: its worker is gone; it goes on")
+
+
+def wait_for_earlier_draws(store: Store, own: Entry) -> None:
+    """Wait until those that were drawn before have their values, so that of the same ones only the first are made."""
+    while any(_is_drawn(entry) for entry in store.entries() if entry.number < own.number):
+        time.sleep(_DRAW_SECONDS)
 
 
 def release(store: Store, entry: Entry) -> bool:
@@ -68,6 +76,11 @@ def signs_of_life(store: Store, entry: Entry, every_s: float = _SIGN_SECONDS) ->
         thread.join()
 
 
+def _is_drawn(entry: Entry) -> bool:
+    """Tell whether a worker draws the values of an entry at this moment: it signs when it has them."""
+    return entry.state == "running" and entry.holder is None and entry.age_s < _SIGN_SECONDS
+
+
 def _is_held(entry: Entry) -> bool:
     """Tell whether a worker is at a running trial; one that was drawn just now has not signed yet."""
-    return entry.age_s < _SIGN_SECONDS if entry.holder is None else is_holder_alive(entry.holder)
+    return _is_drawn(entry) if entry.holder is None else is_holder_alive(entry.holder)

@@ -14,7 +14,7 @@ from finetune.runs.liveness import sign_of_life
 from finetune.sweep.account import WITHDRAWN, Entry, is_exhausted, is_superfluous, trials
 from finetune.sweep.asking import Question
 from finetune.sweep.definition import Sweep
-from finetune.sweep.life import release, signs_of_life, take_up_the_dead
+from finetune.sweep.life import release, signs_of_life, take_up_the_dead, wait_for_earlier_draws
 from finetune.sweep.reserving import Forecast, NothingMeasured, reserve
 from finetune.sweep.space import size
 from finetune.sweep.store import Store, TakenOver
@@ -105,6 +105,7 @@ def _next_entry(worker: Worker) -> tuple[Entry | None, Ending]:
             repeats = 0
         entry = store.draw()
         store.note(entry.number, holder=sign_of_life())
+        wait_for_earlier_draws(store, entry)
         if reason := is_superfluous(store.entries(), entry, sweep.trials):
             _withdraw(store, entry, reason)
             repeats += 1

@@ -105,7 +105,7 @@ def wait_for(seen, worker, path):
 
 @pytest.mark.slow
 def test_sweep_goes_on_after_a_kill_in_a_forecast_and_one_of_a_worker_alone(sweep_file, tmp_path):
-    path = sweep_file(sampler="random", trials=2, max_energy_kwh=0.5)
+    path = sweep_file(sampler="random", trials=1, max_energy_kwh=0.5)
     (tmp_path / "host").mkdir()
     first = start(path)
     wait_for(lambda: "trying the recipe" in said_in(path), first, path)
@@ -116,13 +116,12 @@ def test_sweep_goes_on_after_a_kill_in_a_forecast_and_one_of_a_worker_alone(swee
     second.kill()  # its trial is told, saves its state and ends
     second.communicate()
     found, said = finish(start(path), path)
-    assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]
-    runs, _ = list_runs(tmp_path / "runs")
-    assert len(runs) == 2
-    assert sum(len(run.emissions["segments"]) for run in runs) == 3
+    assert [trial["state"] for trial in found["trials"]] == ["complete"]
+    [run], _ = list_runs(tmp_path / "runs")
+    assert len(run.emissions["segments"]) == 2
     assert said.count("its worker is gone; it goes on") == 2
-    assert not any(run.emissions["shared_with"] for run in runs)
-    assert found["forecasts_kwh"] > 0.5 / 2 / 10  # of the one that was killed what was held back for it
+    assert not run.emissions["shared_with"]
+    assert found["forecasts_kwh"] > 0.5 / 10  # of the one that was killed what was held back for it
     assert found["budget_kwh"] < 0.5
 
 

@@ -1,18 +1,21 @@
 """Who makes which trial, once; what a kill leaves; how the budget of all holds."""
 
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import optuna
 import pytest
 
+from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
+from finetune.runs.liveness import sign_of_life
 from finetune.runs.record import list_runs
 from finetune.sweep.account import Amount, spent, trials, verdict
 from finetune.sweep.life import take_up_the_dead
 from finetune.sweep.report import make_report, to_json, to_text, totals
-from finetune.sweep.space import identity
+from finetune.sweep.space import identity, suggest
 from finetune.sweep.store import TakenOver, should_prune
 from finetune.sweep.worker import work
 from tests.sweep.conftest import changed, killed_worker, settings_of, states
@@ -224,6 +227,28 @@ def test_worker_tries_what_its_sampler_never_draws(new_worker, sweep_file, monke
     worker = new_worker(sweep_file(sampler="random", trials=4, space=endless, name="endless"))
     assert "draws in a row were tried before" in work(worker).reason
     assert states(worker) == ["complete"]
+
+
+def test_worker_leaves_values_to_one_that_draws_them_at_the_same_moment(new_worker, sweep_file, monkeypatch):
+    monkeypatch.setattr("finetune.sweep.store._sampler", lambda sweep, drawn: optuna.samplers.RandomSampler(seed=1))
+    monkeypatch.setattr("finetune.sweep.worker._MOST_REPEATS", 3)
+    path = sweep_file(sampler="random", trials=4)
+    slow = new_worker(path).store
+    slow.study.sampler = optuna.samplers.RandomSampler(seed=1)
+    drawn = slow.study.ask()  # has its number, but no values yet
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(work, new_worker(path))
+        time.sleep(0.3)
+        suggest(slow.sweep.space, drawn)
+        slow.note(drawn.number, holder=sign_of_life())
+        assert "1 trial is still made by other workers" in other.result().reason
+    found = trials(slow.entries())
+    assert len({identity(entry.params) for entry in found}) == len(found) == 4
+
+
+def test_account_rounding_takes_no_room():
+    assert Amount(0.1 + 0.2).fits(Budget(energy_kwh=0.3))
+    assert not Amount(0.3001).fits(Budget(energy_kwh=0.3))
 
 
 def test_space_a_step_that_was_added_up_is_the_one_that_was_counted():
