@@ -18,7 +18,8 @@ class Saved:
 
     `bound`: the strategy does not reach the score, and would take so much more "at least"; or has it with its smallest
     amount, and takes so much more "at most". `low` and `high` are the range of the ratio, less 1, times what the
-    reference took; None where only a bound of them is known. `grams` go with kWh, None where they are not known.
+    reference took; None where it is open. `is_decided`: that range leaves out 0. `grams` go with kWh, None where they
+    are not known.
     """
 
     axis: str
@@ -40,12 +41,9 @@ def saved(reach: Reach, g_per_kwh: float | None) -> Saved | None:
     if bound == "at least" and value <= 0:
         return None
     ratio = reach.ratio
-    low, high = (
-        (limit - 1) * reach.reference if 0 < limit < math.inf and bound is None else None
-        for limit in (ratio.low, ratio.high)
-    )
+    low, high = ((limit - 1) * reach.reference if 0 < limit < math.inf else None for limit in (ratio.low, ratio.high))
     grams = value * g_per_kwh if reach.axis == ENERGY and g_per_kwh is not None else None
-    return Saved(reach.axis, value, low, high, bound, bound is not None or ratio.verdict != "undecided", grams)
+    return Saved(reach.axis, value, low, high, bound, ratio.verdict != "undecided", grams)
 
 
 def grams_per_kwh(results: Results) -> float | None:

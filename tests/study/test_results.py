@@ -1,6 +1,7 @@
 """Studies whose answer is known: scratch needs ten times the rows of full, and thirty times the energy."""
 
 import json
+import math
 import shlex
 from dataclasses import replace
 
@@ -8,10 +9,12 @@ import pytest
 
 from finetune.cli.app import main
 from finetune.runs.record import write_run
+from finetune.study.curves import Interval
 from finetune.study.findings import findings
 from finetune.study.page import study_html, study_svg
-from finetune.study.reach import ENERGY, ROWS
+from finetune.study.reach import ENERGY, ROWS, Ratio, Reach
 from finetune.study.report import to_json, written
+from finetune.study.saved import saved, saved_line, saved_words
 from tests.study.conftest import STRATEGIES
 
 
@@ -81,6 +84,23 @@ def test_study_saves_nothing_where_the_other_strategy_takes_less_or_grids_differ
     text = written(shown, "text")
     assert "at most −300 rows" in text
     assert "; full saves" not in text
+
+
+def test_saved_is_told_only_where_the_range_of_the_ratio_leaves_out_one():
+    def needs(value, low, high):
+        spread = Interval(100 * low, 100 * high, 0.0, 0.0)
+        return saved(
+            Reach("s", ROWS, 100, 0.8, 100.0, 40.0, 1600.0, value, spread, Ratio(value / 100, low, high)), None
+        )
+
+    perhaps, surely = needs(math.inf, 0.9, math.inf), needs(math.inf, 2.0, math.inf)
+    assert saved_words(perhaps) == "at least 1,500 rows (undecided)"
+    assert saved_line("full", perhaps, None) is None
+    assert saved_words(surely) == "at least 1,500 rows"
+    assert (surely.low, surely.high) == (100.0, None)  # by the lower end of the range
+    assert saved_line("full", surely, perhaps) == "full saves at least 1,500 rows"
+    assert saved_words(needs(0.0, 0.0, 0.4)) == "at most −60 rows"
+    assert saved_words(needs(150.0, 0.9, 1.8)) == "50 rows (undecided)"
 
 
 def test_study_says_where_strategies_wait_with_unequal_patience(make_study):
