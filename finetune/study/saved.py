@@ -17,9 +17,9 @@ class Saved:
     """What a strategy takes more than the reference for the reference's score, in rows or kWh; below 0 it takes less.
 
     `bound`: the strategy does not reach the score, and would take so much more "at least"; or has it with its smallest
-    amount, and takes so much more "at most". `low` and `high` are the range of the ratio, less 1, times what the
-    reference took; None where it is open. `is_decided`: that range leaves out 0. `grams` go with kWh, None where they
-    are not known.
+    amount, and takes so much more "at most", which is less. `low` and `high` are the range of the ratio, less 1, times
+    what the reference took; None where it is open. `is_decided`: that range leaves out 0. `grams` go with kWh, None
+    where they are not known.
     """
 
     axis: str
@@ -34,14 +34,19 @@ class Saved:
 def saved(reach: Reach, g_per_kwh: float | None) -> Saved | None:
     """Return what the reference saves by what a strategy needs; None where nothing is known of it.
 
-    A strategy that does not reach the score with less than the reference took tells nothing.
+    A bound is the nearer one of what was measured and of the range, so that not one draw in 40 goes beyond it; where
+    that does not tell more from less, it is none.
     """
-    value = (reach.value if reach.is_inside else reach.last if reach.value else reach.first) - reach.reference
-    bound: Literal["at least", "at most"] | None = None if reach.is_inside else "at least" if reach.value else "at most"
-    if bound == "at least" and value <= 0:
+    reference, ratio = reach.reference, reach.ratio
+    low, high = ((limit - 1) * reference if 0 < limit < math.inf else None for limit in (ratio.low, ratio.high))
+    bound: Literal["at least", "at most"] | None = None
+    value = reach.value - reference
+    if math.isinf(reach.value):
+        bound, value = "at least", min(reach.last, ratio.low * reference) - reference
+    elif not reach.is_inside:
+        bound, value = "at most", max(reach.first, ratio.high * reference) - reference
+    if (bound == "at least" and value <= 0) or (bound == "at most" and value >= 0):
         return None
-    ratio = reach.ratio
-    low, high = ((limit - 1) * reach.reference if 0 < limit < math.inf else None for limit in (ratio.low, ratio.high))
     grams = value * g_per_kwh if reach.axis == ENERGY and g_per_kwh is not None else None
     return Saved(reach.axis, value, low, high, bound, ratio.verdict != "undecided", grams)
 
@@ -65,7 +70,7 @@ def saved_words(found: Saved | None) -> str:
 
 def saved_line(reference: str, rows: Saved | None, energy: Saved | None) -> str | None:
     """Return in words what the reference saves, in rows and in energy; None where that is nothing, or not shown."""
-    sure = [each for each in (rows, energy) if each is not None and each.value > 0 and each.bound != "at most"]
+    sure = [each for each in (rows, energy) if each is not None and each.value > 0]
     words = [("at least " if each.bound else "") + amounts_words(each) for each in sure if each.is_decided]
     return f"{reference} saves {' and '.join(words)}" if words else None
 

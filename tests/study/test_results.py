@@ -93,13 +93,16 @@ def test_saved_is_told_only_where_the_range_of_the_ratio_leaves_out_one():
             Reach("s", ROWS, 100, 0.8, 100.0, 40.0, 1600.0, value, spread, Ratio(value / 100, low, high)), None
         )
 
-    perhaps, surely = needs(math.inf, 0.9, math.inf), needs(math.inf, 2.0, math.inf)
-    assert saved_words(perhaps) == "at least 1,500 rows (undecided)"
-    assert saved_line("full", perhaps, None) is None
+    assert saved_words(needs(math.inf, 0.9, math.inf)) == "not known"
+    surely, partly = needs(math.inf, math.inf, math.inf), needs(math.inf, 2.0, math.inf)
     assert saved_words(surely) == "at least 1,500 rows"
-    assert (surely.low, surely.high) == (100.0, None)  # by the lower end of the range
-    assert saved_line("full", surely, perhaps) == "full saves at least 1,500 rows"
+    assert saved_words(partly) == "at least 100 rows"  # in some draws 200 are enough
+    assert (partly.low, partly.high) == (100.0, None)
+    assert saved_line("full", surely, None) == "full saves at least 1,500 rows"
     assert saved_words(needs(0.0, 0.0, 0.4)) == "at most −60 rows"
+    assert saved_words(needs(0.0, 0.0, 0.9)) == "at most −10 rows"
+    assert saved_words(needs(0.0, 0.0, 1.2)) == "not known"
+    assert saved_line("full", needs(150.0, 0.9, 1.8), needs(0.0, 0.0, 0.4)) is None
     assert saved_words(needs(150.0, 0.9, 1.8)) == "50 rows (undecided)"
 
 
