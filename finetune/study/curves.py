@@ -1,4 +1,4 @@
-"""The mathematics of learning curves: isotonic means, where they reach a score, and a bootstrap that knows censoring.
+"""The mathematics of learning curves: isotonic means, where they reach a score, and draws that know of censoring.
 
 Scores are greater-is-better here; the last axis of every array is the amounts of a curve.
 """
@@ -15,6 +15,7 @@ Floats = NDArray[numpy.float64]
 
 DRAWS = 2_000
 _AT_ONCE = 4_000_000  # numbers held while rows are drawn
+_FARTHEST = 50.0  # of a logarithm: far beyond every measured energy, and no overflow
 
 
 def isotonic(values: Floats) -> Floats:
@@ -75,43 +76,64 @@ class CellValues:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The mean score, and the mean kWh, of a cell in each draw of the bootstrap."""
+    """The mean score, and the mean kWh, of a cell in each draw."""
 
     scores: Floats
     kwh: Floats | None
 
 
-def bootstrap(cells: Sequence[CellValues], draws: int = DRAWS, seed: int = 0) -> list[Drawn]:
-    """Draw seeds, cell by cell, and rows, the same for all cells, with replacement; return the means of each draw.
+def draw(cells: Sequence[CellValues], draws: int = DRAWS, seed: int = 0) -> list[Drawn]:
+    """Draw what seeds and rows leave open of the means; return those of each draw.
 
-    Rows are drawn only if every cell has the same number of them.
+    Rows are drawn with replacement, the same for all cells, and only if every cell has the same number of them. Means
+    over seeds are drawn cell by cell from Student's t, so that the percentile interval of one of them alone is its t
+    interval: to draw a few seeds with replacement is too narrow, for three by a factor of
+    z·√((n - 1)/n)/t = 1.96·0.82/4.30 = 0.37. Scores and energies of a cell keep their correlation.
     """
     random = numpy.random.default_rng(seed)
     counts = {None if cell.rows is None else cell.rows.shape[1] for cell in cells}
     rows = counts.pop() if len(counts) == 1 else None
-    chosen = [random.integers(0, len(cell.scores), (draws, len(cell.scores))) for cell in cells]
-    by_seed = (
-        [numpy.broadcast_to(cell.scores, (draws, len(cell.scores))) for cell in cells]
+    weights = [_seed_weights(len(cell.scores), draws, random) for cell in cells]
+    means = (
+        [cell.scores.mean() for cell in cells]
         if rows is None
-        else _over_rows([cell.rows for cell in cells if cell.rows is not None], rows, draws, random)
+        else _over_rows([cell.rows.mean(0) for cell in cells if cell.rows is not None], rows, draws, random)
     )
     return [
         Drawn(
-            numpy.take_along_axis(scores, choice, 1).mean(1),
-            None if cell.kwh is None else cell.kwh[choice].mean(1),
+            mean + share @ cell.scores,
+            None if cell.kwh is None else _above_zero(cell.kwh.mean(), share @ cell.kwh),
         )
-        for cell, scores, choice in zip(cells, by_seed, chosen, strict=True)
+        for cell, share, mean in zip(cells, weights, means, strict=True)
     ]
 
 
+def _seed_weights(seeds: int, draws: int, random: numpy.random.Generator) -> Floats:
+    """Return (draws, seeds) numbers whose products with the values x of the seeds are t·s/√n of n - 1 degrees.
+
+    With z normal, less its mean over the seeds, z·x is normal with variance (n - 1)·s²; divided by √(n·χ²) of n - 1
+    degrees it is t·s/√n. Of one seed the spread is not known: 0.
+    """
+    if seeds < 2:
+        return numpy.zeros((draws, seeds))
+    normal = random.standard_normal((draws, seeds))
+    centred = normal - normal.mean(1, keepdims=True)
+    return numpy.asarray(centred / numpy.sqrt(seeds * random.chisquare(seeds - 1, draws))[:, None])
+
+
+def _above_zero(mean: float, change: Floats) -> Floats:
+    """Return the mean changed by a share that is taken for one of its logarithm: no energy is below 0."""
+    return numpy.asarray(mean * numpy.exp(numpy.clip(change / mean, -_FARTHEST, _FARTHEST)))
+
+
 def _over_rows(cells: Sequence[Floats], rows: int, draws: int, random: numpy.random.Generator) -> list[Floats]:
-    """Return the score of each seed of each cell in each draw of the rows: (draws, seeds) a cell."""
+    """Return the mean over the rows, of which each cell has its values, in each draw."""
     step = max(1, _AT_ONCE // rows)
     pieces: list[list[Floats]] = [[] for _ in cells]
     for start in range(0, draws, step):
         weights = random.multinomial(rows, numpy.full(rows, 1 / rows), min(step, draws - start)) / rows
         for piece, values in zip(pieces, cells, strict=True):
-            piece.append(weights @ values.T)
+            piece.append(weights @ values)
     return [numpy.concatenate(piece) for piece in pieces]
 
 

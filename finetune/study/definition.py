@@ -59,7 +59,7 @@ class Study:
     """A study file that is right.
 
     `recipe` is what a command line calls the recipe, `common` what all strategies set in it. `rows` ascend; None stands
-    for as many as the recipe says.
+    for as many as the recipe says. `search_rows` is what the file names, or else the default, which moves with `rows`.
     """
 
     name: str
@@ -70,6 +70,8 @@ class Study:
     strategies: tuple[Strategy, ...]
     rows: tuple[int | None, ...]
     search_rows: int | None
+    names_search_rows: bool
+    search_seed: int
     seeds: tuple[int, ...]
     reference: str
     pretraining: str | None
@@ -103,7 +105,8 @@ def read_study(path: Path, settings: Sequence[str] = (), output_dir: Path | None
     return Study(
         name=slug(keys.name or path.stem)[:32], path=path, recipe=reference,
         loaded=load_recipe(reference, [*common, *folder]), common=common, strategies=strategies, rows=rows,
-        search_rows=keys.search_rows or rows[(len(rows) - 1) // 2], seeds=tuple(keys.seeds),
+        search_rows=keys.search_rows or rows[(len(rows) - 1) // 2], names_search_rows=keys.search_rows is not None,
+        search_seed=keys.seeds[0], seeds=tuple(keys.seeds),
         reference=keys.reference or next(iter(keys.strategies)), pretraining=keys.pretraining,
     )  # fmt: skip
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from finetune.runs.tables import Column, plain, text_table
 from finetune.study.definition import Study
-from finetune.study.plan import State, number_of_cells, search_members
+from finetune.study.plan import State, number_of_cells
 from finetune.text import plural
 
 
 def plan_text(study: Study, state: State) -> str:
     """Return the plan of a study for people."""
-    searches, cells = search_members(study), number_of_cells(study)
+    searches, cells = [member for member, _ in state.searches], number_of_cells(study)
     done = sum(run is not None and run.is_finished for _, run in state.members)
     amounts = ", ".join("all" if rows is None else f"{rows:,}" for rows in study.rows)
     rates = [", ".join(f"{rate:g}" for rate in each.learning_rates) for each in study.strategies]
@@ -28,14 +28,15 @@ def plan_text(study: Study, state: State) -> str:
         if patience
         else "without early stopping:"
     )
-    where = "the rows of the recipe" if study.search_rows is None else f"{study.search_rows:,} rows"
+    begun = searches[0] if searches else None
+    where = "the rows of the recipe" if begun is None or begun.rows is None else f"{begun.rows:,} rows"
     lines = [
         f"{study.name}: {plural(len(searches) + cells, 'run')}, {done} of them finished",
         "",
         text_table(columns),
         "",
-        f"search   {plural(len(searches), 'run')} on {where} with seed {study.seeds[0]}; the best on validation is "
-        "taken",
+        f"search   {plural(len(searches), 'run')} on {where} with seed {begun.seed if begun else study.search_seed}; "
+        "the best on validation is taken",
         f"table    {plural(len(study.strategies), 'strategy', 'strategies')} × rows {amounts} × seeds "
         f"{', '.join(map(str, study.seeds))} = {plural(cells, 'run')}",
         f"each     trains {until} {training.num_train_epochs:g} epochs"

@@ -39,12 +39,13 @@ _CELLS = (
 )
 _REACH = (
     "Interpolated on the isotonic means, linearly in the logarithm of rows or energy, never beyond what was measured. "
-    "95 %: 2,000 draws of seeds and test rows; a draw in which the score is not reached counts as more than the "
-    "largest amount. The range of an energy ratio holds the errors of the meters as well."
+    "95 %: 2,000 draws of what seeds (by Student's t) and test rows leave open; a draw in which the score is not "
+    "reached counts as more than the largest amount. The range of an energy ratio holds the errors of the meters as "
+    "well. Saved is what a strategy takes more for the same score (−: less); at least, where it does not reach it."
 )
 _SIZES = (
-    "On the largest amount of rows. Retained: the share of the reference's score, over 2,000 draws of seeds and test "
-    "rows. Predictions are timed and metered in passes of the forward path over the test rows."
+    "On the largest amount of rows. Retained: the share of the reference's score, over 2,000 draws of what seeds and "
+    "test rows leave open. Predictions are timed and metered in passes of the forward path over the test rows."
 )
 _SEARCH = "One run a candidate with the first seed. The best validation score chooses; the test split is never read."
 

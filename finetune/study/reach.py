@@ -10,7 +10,7 @@ from itertools import product
 import numpy
 
 from finetune.runs.energy_ratio import ASSUMED_SPREAD, energy_ratio, ranked_parts
-from finetune.study.curves import Drawn, Floats, Interval, bootstrap, by_amount, interval, isotonic, reached_at
+from finetune.study.curves import Drawn, Floats, Interval, by_amount, draw, interval, isotonic, reached_at
 from finetune.study.results import Cell, Results
 
 ROWS, ENERGY = "rows", "kwh"
@@ -63,7 +63,7 @@ def reaches(results: Results) -> list[Reach]:
     reference, cells = results.curve(results.study.reference), list(results.cells)
     if not reference or len(results.amounts) < 2:
         return []
-    drawn = dict(zip(map(id, cells), bootstrap([cell.values(results.sign) for cell in cells]), strict=True))
+    drawn = dict(zip(map(id, cells), draw([cell.values(results.sign) for cell in cells]), strict=True))
     targets = isotonic(_means(reference, results.sign))
     target_draws = isotonic(numpy.stack([drawn[id(cell)].scores for cell in reference], -1))
     found = []
@@ -108,13 +108,15 @@ def _drawn_amounts(cells: Sequence[Cell], axis: str, drawn: dict[int, Drawn]) ->
 
 
 def _meter_range(curve: Sequence[Cell], reference: Cell) -> tuple[float, float]:
-    """Return by which factors the meters may err in the ratio of two energies, the widest over a strategy's cells.
+    """Return by which factors the meters may err in the ratio of two energies: the widest over all pairs of runs.
 
-    The errors of one machine and method cancel (finetune.runs.energy_ratio); the spread between runs is left out, since
-    it is in the draws.
+    The errors of one machine and method cancel (finetune.runs.energy_ratio); a run on another machine, or after a
+    restart of it, has errors of its own. By how much a mean of runs is off lies between its runs, whichever a draw
+    weighs most. The spread between runs is left out, since it is in the draws.
     """
-    their_parts = ranked_parts(next(iter(reference.runs.values())))
-    found = [energy_ratio(ranked_parts(next(iter(cell.runs.values()))), their_parts) for cell in curve]
+    their_parts = [ranked_parts(run) for run in reference.runs.values()]
+    our_parts = [ranked_parts(run) for cell in curve for run in cell.runs.values()]
+    found = [energy_ratio(ours, theirs) for ours, theirs in product(our_parts, their_parts)]
     if None in found:
         return 0.0, math.inf
     lows = [each.low * ASSUMED_SPREAD / each.value for each in found if each is not None]

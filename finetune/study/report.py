@@ -17,6 +17,7 @@ from finetune.runs.total import total_energy
 from finetune.study.findings import Findings
 from finetune.study.reach import ENERGY, ROWS, Reach
 from finetune.study.results import Cell, Results
+from finetune.study.saved import grams_per_kwh, saved, saved_json, saved_line, saved_words
 from finetune.study.sizes import Size
 from finetune.text import plural
 
@@ -100,7 +101,7 @@ def cell_columns(results: Results) -> list[Column]:
 
 def reach_columns(results: Results, found: Sequence[Reach]) -> list[Column]:
     """Return what each strategy needs for each score of the reference."""
-    name = results.study.reference
+    name, g_per_kwh = results.study.reference, grams_per_kwh(results)
     return [
         Column("strategy", [each.strategy for each in found]),
         Column(f"to reach {name} on", [f"{each.target_rows:,} rows" for each in found], right=True),
@@ -108,6 +109,7 @@ def reach_columns(results: Results, found: Sequence[Reach]) -> list[Column]:
         Column("needs", [needed_words(each) for each in found], right=True),
         Column("95 %", [spread_words(each) for each in found], right=True),
         Column("× " + name, [ratio_words(each) for each in found], right=True),
+        Column(f"{name} saves", [saved_words(saved(each, g_per_kwh)) for each in found], right=True),
         Column("not reached in", [f"{each.spread.beyond:.0%} of draws" for each in found], right=True),
     ]
 
@@ -115,7 +117,7 @@ def reach_columns(results: Results, found: Sequence[Reach]) -> list[Column]:
 def reach_lines(results: Results, found: Sequence[Reach]) -> list[str]:
     """Return in words what reaching each score of the reference takes, in rows and in energy."""
     energies = {(each.strategy, each.target_rows): each for each in found if each.axis == ENERGY}
-    lines = []
+    lines, g_per_kwh = [], grams_per_kwh(results)
     for each in found:
         if each.axis != ROWS:
             continue
@@ -130,6 +132,9 @@ def reach_lines(results: Results, found: Sequence[Reach]) -> list[str]:
         if energy is not None and not math.isinf(energy.value):
             undecided = ", undecided" if energy.ratio.verdict == "undecided" else ""
             line += f"; energy {needed_words(energy)}, × {ratio_words(energy)}{undecided}"
+        in_energy = saved(energy, g_per_kwh) if energy is not None else None
+        if words := saved_line(results.study.reference, saved(each, g_per_kwh), in_energy):
+            line += f"; {words}"
         lines.append(line)
     return lines
 
@@ -241,13 +246,13 @@ def _number(value: float | None) -> str:
 def to_json(found: Findings) -> dict[str, Any]:
     """Return the study for programs; null is what was not measured, or not reached."""
     results, study = found.results, found.results.study
-    total = total_energy(list(results.runs))
+    total, g_per_kwh = total_energy(list(results.runs)), grams_per_kwh(results)
     return {
         "study": study.name, "group": study.name, "output_dir": str(study.output_dir), "reference": study.reference,
         "metric": results.metric, "split": results.split, "greater_is_better": results.greater_is_better,
         "n": results.n, "runs": len(results.runs), "missing": results.missing,
         "cells": [_cell_json(cell) for cell in results.cells],
-        "reach": [_reach_json(each) for each in found.reaches],
+        "reach": [_reach_json(each) | {"saved": saved_json(saved(each, g_per_kwh))} for each in found.reaches],
         "sizes": [_size_json(each) for each in found.sizes],
         "searches": [
             {"strategy": each.strategy, "chosen": each.chosen, "energy_kwh": each.kwh,

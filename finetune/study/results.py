@@ -11,18 +11,20 @@ import numpy
 
 from finetune.runs.compare import reasons_not_ranked
 from finetune.runs.comparison import ScoreDifference
+from finetune.runs.differences import flatten
 from finetune.runs.energy_ratio import EnergyRatio, group_energy_ratio, ranked_kwh, ranked_parts
 from finetune.runs.predictions import read_row_scores
-from finetune.runs.record import Run, as_mapping, as_number
+from finetune.runs.record import Run, as_number
 from finetune.runs.score_pairs import Judged, group_difference, judged_run, with_holm
 from finetune.runs.scoring import scored_run
 from finetune.runs.sets import run_sets
 from finetune.runs.statistics import Mean, mean_of_all, mean_over_seeds
 from finetune.study.curves import CellValues
 from finetune.study.definition import Study
-from finetune.study.plan import State
+from finetune.study.plan import State, training_rows
 from finetune.text import join_words, plural
 
+_PATIENCE = "training.early_stopping_patience"
 PLATEAU = "early stopping"  # begins the reason of a run that its patience ended
 
 
@@ -46,7 +48,7 @@ class Cell:
     energy: EnergyRatio | None = None
 
     def values(self, sign: int) -> CellValues:
-        """Return what the runs measured, for the bootstrap; with a sign of -1 lower scores are better."""
+        """Return what the runs measured, for the draws; with a sign of -1 lower scores are better."""
         judged = list(self.judged.values())
         each = [one.rows for one in judged]
         asked = {one.questions for one in each if one is not None}
@@ -111,7 +113,7 @@ def make_results(study: Study, state: State, failed: Mapping[str, str]) -> Resul
     grouped: dict[tuple[str, int], dict[int, Run]] = {}
     for member, run in finished:
         if sets.get(run.run_id) == first:
-            grouped.setdefault((member.strategy.name, _rows(run)), {})[member.seed] = run
+            grouped.setdefault((member.strategy.name, training_rows(run)), {})[member.seed] = run
     names = [strategy.name for strategy in study.strategies]
     cells = [_cell(*key, grouped[key]) for key in sorted(grouped, key=lambda key: (names.index(key[0]), key[1]))]
     outside = [run.run_id for _, run in finished if sets.get(run.run_id) != first]
@@ -130,13 +132,11 @@ def make_results(study: Study, state: State, failed: Mapping[str, str]) -> Resul
         missing=wanted - sum(len(cell.runs) for cell in cells),
         notes=(
             *_notes(study, cells, searches, outside),
+            *_patience_notes(study, cells),
+            *_plan_notes(state, searches),
             *(f"{name} failed: {why}" for name, why in failed.items()),
         ),
     )
-
-
-def _rows(run: Run) -> int:
-    return int(as_number(as_mapping(run.dataset.get("rows")).get("train")) or 0)
 
 
 def _cell(strategy: str, rows: int, runs: Mapping[int, Run]) -> Cell:
@@ -185,11 +185,12 @@ def _search(strategy: str, state: State) -> Search:
     own = [(member, run) for member, run in state.searches if member.strategy.name == strategy]
     scores = {}
     for member, run in own:
-        score = run.score(str(run.main_metric.get("name")), "validation") if run is not None else None
+        metric = str(run.main_metric.get("name")) if run is not None else ""
+        score = run.score(metric, "validation") if run is not None and run.is_finished else None
         scores[member.learning_rate or math.nan] = score.value if score is not None else None
-    kwh = [run.energy_kwh() if run is not None else None for _, run in own]
+    kwh = [run.energy_kwh() for _, run in own if run is not None]
     known = [value for value in kwh if value is not None]
-    return Search(strategy, scores, state.rates.get(strategy), sum(known) if len(known) == len(kwh) else None)
+    return Search(strategy, scores, state.rates.get(strategy), sum(known) if known and len(known) == len(kwh) else None)
 
 
 def _notes(study: Study, cells: Sequence[Cell], searches: Sequence[Search], outside: Sequence[str]) -> list[str]:
@@ -227,3 +228,47 @@ def _notes(study: Study, cells: Sequence[Cell], searches: Sequence[Search], outs
                 reasons.setdefault(reason.partition(" with ")[0], []).append(run.run_id)
     notes += [f"{plural(len(ids), 'run')} without an energy to compare: {why}" for why, ids in reasons.items()]
     return notes
+
+
+def _patience_notes(study: Study, cells: Sequence[Cell]) -> list[str]:
+    """Say where strategies wait for a better score with unequal patience: their energies hold unequal waits."""
+    by_patience: dict[int, list[str]] = {}
+    tails = []
+    for strategy in study.strategies:
+        runs = [run for cell in cells if cell.strategy == strategy.name for run in cell.runs.values()]
+        patience = {flatten(run.recipe).get(_PATIENCE) for run in runs}
+        if len(patience) == 1 and (evaluations := patience.pop()):
+            by_patience.setdefault(int(evaluations), []).append(strategy.name)
+            shares = [share for run in runs if (share := _share_after_best(run)) is not None]
+            tails.append(f"{fmean(shares):.0%} of {strategy.name}'s" if len(shares) == len(runs) else None)
+    if len(by_patience) < 2:
+        return []
+    waits = join_words(
+        [f"{plural(count, 'evaluation')} ({', '.join(names)})" for count, names in by_patience.items()], "and"
+    )
+    told = [tail for tail in tails if tail is not None]
+    after = f": after the best score came {join_words(told, 'and')}" if len(told) == len(tails) else ""
+    return [f"unequal patience: early stopping waits for {waits}, and that wait is in their energy{after}"]
+
+
+def _share_after_best(run: Run) -> float | None:
+    """Return which share of a run's energy up to its last evaluation came after the best one."""
+    spent = {point.get("step"): as_number(point.get("energy_kwh")) for point in run.timeline}
+    best, last = spent.get(run.training.get("best_step")), next(reversed(spent.values()), None)
+    return None if best is None or not last else 1 - best / last
+
+
+def _plan_notes(state: State, searches: Sequence[Search]) -> list[str]:
+    """Say which candidates a search is without for good, and which amount of rows is all that there are."""
+    notes = []
+    for search in searches:
+        lacking = [f"{rate:g}" for rate, score in search.scores.items() if score is None]
+        if lacking and search.strategy in state.closed:
+            notes.append(
+                f"{search.strategy}: no score for the learning rate {join_words(lacking, 'and')}; its cells were made "
+                f"with {search.chosen:g}, and stay: to search again remove them, or give the study another name"
+            )
+    short = {(member.rows, training_rows(run)) for member, run in state.cells if member.rows and run is not None}
+    return notes + [
+        f"{asked:,} rows were asked for: there are {there:,}" for asked, there in sorted(short) if 0 < there < asked
+    ]

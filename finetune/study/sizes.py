@@ -10,7 +10,7 @@ import numpy
 from finetune.runs.energy_ratio import EnergyRatio
 from finetune.runs.record import Run, as_mapping, as_number
 from finetune.runs.statistics import mean_of_all
-from finetune.study.curves import Interval, bootstrap, interval
+from finetune.study.curves import Interval, draw, interval
 from finetune.study.results import Cell, Results
 
 
@@ -41,7 +41,7 @@ def sizes(results: Results) -> list[Size]:
     reference = next((size.cell for size in found if size.cell.strategy == results.study.reference), None)
     if reference is None or not results.greater_is_better or reference.score.value <= 0:
         return found
-    drawn = dict(zip(map(id, largest), bootstrap([cell.values(1) for cell in largest]), strict=True))
+    drawn = dict(zip(map(id, largest), draw([cell.values(1) for cell in largest]), strict=True))
     base = drawn[id(reference)].scores
     with_share = []
     for size in found:

@@ -14,7 +14,7 @@ from finetune.study.findings import Findings, findings
 from finetune.study.image import study_image
 from finetune.study.outlook import plan_text
 from finetune.study.page import study_html, study_svg
-from finetune.study.plan import read_state, require_same_settings
+from finetune.study.plan import read_state, require_different_rows, require_same_settings
 from finetune.study.report import written
 from finetune.study.results import make_results
 from finetune.study.worker import work
@@ -38,6 +38,7 @@ def plan(request: StudyRequest) -> str:
     study = _read(request)
     state = read_state(study, ())
     require_same_settings(state)
+    require_different_rows(state)
     return plan_text(study, state)
 
 

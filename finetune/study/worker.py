@@ -12,7 +12,15 @@ from finetune.runs import formats
 from finetune.runs.cleaning import removable_checkpoints, remove
 from finetune.runs.record import Run
 from finetune.study.definition import Study
-from finetune.study.plan import Member, State, number_of_cells, read_state, require_same_settings, search_members
+from finetune.study.plan import (
+    Member,
+    State,
+    number_of_cells,
+    read_state,
+    require_different_rows,
+    require_same_settings,
+    search_members,
+)
 from finetune.sweep.asking import as_option
 from finetune.sweep.members import newest_member
 from finetune.sweep.trial import Conditions, Launch
@@ -34,8 +42,8 @@ def work(study: Study, conditions: Conditions, launch: Launch, wait: Callable[[]
     """Make the missing runs, searches first; one that fails leaves the others be.
 
     Runs take turns with those of other studies and sweeps on this machine, since two at once would each meter all of
-    it. Raises FinetuneError when a run was made with other settings, and when the first run fails before its training:
-    all would.
+    it. Raises FinetuneError when a run was made with other settings, when the data has too few rows to tell amounts
+    apart, and when the first run fails before its training: all would.
     """
     failed: dict[str, str] = {}
     checked: set[str] = set()
@@ -43,6 +51,7 @@ def work(study: Study, conditions: Conditions, launch: Launch, wait: Callable[[]
         with nullcontext() if conditions.allow_shared else turn():
             state = read_state(study, failed)
             require_same_settings(state, checked)
+            require_different_rows(state)
             checked |= {each.run_id for _, each in state.members if each is not None}
             found = _next(state, failed)
             if found is None:
@@ -75,7 +84,8 @@ def _next(state: State, failed: Mapping[str, str]) -> tuple[Member, Run | None] 
     for member, run in state.members:
         is_done = run is not None and run.is_finished
         is_held = run is not None and run.is_alive
-        if not is_done and not is_held and member.name not in failed:
+        is_over = member.is_search and member.strategy.name in state.closed
+        if not is_done and not is_held and not is_over and member.name not in failed:
             return member, run
     return None
 

@@ -14,6 +14,8 @@ from finetune.emissions.budget import Budget
 from finetune.sweep.space import identity
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
+_ROUNDED = 1 + 1e-9  # what is spent and a share of all that is left may add up to a little more than all
+_FORECAST_SHARE = 0.1  # of a trial's share of the budget: held to be enough for a forecast until one is known
 WITHDRAWN, CONTINUED = "withdrawn", "continued"
 """Fates of entries that are no trial of their own: never begun, or gone on with in a later entry."""
 
@@ -42,8 +44,8 @@ class Amount:
 
     def fits(self, budget: Budget) -> bool:
         """Tell whether the budget allows so much."""
-        return (budget.energy_kwh is None or self.kwh <= budget.energy_kwh) and (
-            budget.emissions_g is None or self.g <= budget.emissions_g
+        return (budget.energy_kwh is None or self.kwh <= budget.energy_kwh * _ROUNDED) and (
+            budget.emissions_g is None or self.g <= budget.emissions_g * _ROUNDED
         )
 
 
@@ -53,8 +55,9 @@ class Entry:
 
     `label` is the number that people see, the same through all lives of a trial. `runs` are the ids of its runs by
     seed; `spent` is what each run has used, None where it is not known. `reserved` is what the trial may still need;
-    `granted` says that it has begun. `overhead` is what its forecast took. `holder` is the worker's sign of life,
-    `age_s` the time since it was drawn.
+    `granted` says that it has begun. `overhead` is what its forecast took, or while it is made, and where it failed,
+    what is held to be enough for it. `needed` is what a trial lacked that the budget had no room for. `holder` is the
+    worker's sign of life, `age_s` the time since it was drawn.
     """
 
     number: int
@@ -69,6 +72,7 @@ class Entry:
     reserved: Amount | None = None
     granted: bool = False
     overhead: Amount = Amount()
+    needed: Amount | None = None
     holder: Mapping[str, Any] | None = None
     age_s: float = 0.0
 
@@ -133,6 +137,20 @@ def fair_share(entries: Sequence[Entry], own: Entry, budget: Budget, wanted: int
     to_come = max(1, wanted - sum(entry.granted or not entry.is_open for entry in trials(others)))
     limits = (budget.energy_kwh or 0.0), (budget.emissions_g or 0.0)
     return Amount(*limits).less(gone).times(1 / to_come)
+
+
+def forecast_cost(entries: Sequence[Entry], own: Entry, budget: Budget, wanted: int) -> Amount:
+    """Return what to hold back for a forecast: as much as the dearest so far, of the first a part of a fair share."""
+    known = [entry.overhead for entry in entries if entry.granted and entry.overhead != Amount()]
+    if not known:
+        return fair_share(entries, own, budget, wanted).times(_FORECAST_SHARE)
+    return Amount(max(amount.kwh for amount in known), max(amount.g for amount in known))
+
+
+def is_exhausted(entries: Sequence[Entry], budget: Budget) -> bool:
+    """Tell whether the last trial that found no room would find none now: nothing is drawn, or tried, until it does."""
+    lacking = [entry.needed for entry in entries if entry.needed is not None]
+    return bool(budget and lacking) and not (spent(entries) + lacking[-1]).fits(budget)
 
 
 Verdict = Literal["begin", "step back", "wait", "over"]

@@ -39,6 +39,8 @@ def _ask(question: Question, number: int, point: Mapping[str, Any]) -> str | Non
     from finetune.sweep.store import should_prune
 
     value = point["metrics"][question.metric]
+    if value is None:  # not defined on what the model answered: nothing to be held against others
+        return None
     if not should_prune(question.place, question.study, question.number, number, value):
         return None
     return f"{PRUNED}{question.metric} {value:.4g} at evaluation {number} is behind the better half of the trials"

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune.emissions.budget import ENDING_MARGIN
-from finetune.errors import FinetuneError
 from finetune.estimate.estimate import Request as EstimateRequest
 from finetune.estimate.estimate import estimate
 from finetune.runs.record import Run, as_mapping, as_number
 from finetune.sweep.account import Amount, Entry
 from finetune.sweep.definition import Sweep
+from finetune.sweep.reserving import Forecast
 from finetune.sweep.space import overrides
-from finetune.sweep.worker import Forecast
 from finetune.training.words import Request
 
 _ASSUMED = "assumed"
@@ -23,10 +22,10 @@ _ASSUMED = "assumed"
 def forecaster(request: Request, ask: Callable[[EstimateRequest], Mapping[str, Any]] = estimate) -> Forecast:
     """Return what gives the high end of a trial's forecast, with the margin that its own budget needs, and its cost.
 
-    Raises FinetuneError where no energy is measured: nothing could be held back then.
+    It raises FinetuneError when the probe fails.
     """
 
-    def forecast(sweep: Sweep, entry: Entry) -> tuple[Amount, Amount]:
+    def forecast(sweep: Sweep, entry: Entry) -> tuple[Amount | None, Amount]:
         folder, settings = Path(sweep.loaded.recipe.output_dir), tuple(overrides(sweep.space, entry.params))
         reports = []
         for probe in (False, True):
@@ -34,8 +33,8 @@ def forecaster(request: Request, ask: Callable[[EstimateRequest], Mapping[str, A
             reports.append(ask(wanted))
             if reports[-1]["basis"] != _ASSUMED:
                 break
-        high = _high(reports[-1])
-        return high.times(ENDING_MARGIN * len(sweep.seeds)), sum(map(_cost, reports), Amount())
+        high, cost = _high(reports[-1]), sum(map(_cost, reports), Amount())
+        return None if high is None else high.times(ENDING_MARGIN * len(sweep.seeds)), cost
 
     return forecast
 
@@ -48,14 +47,9 @@ def saved_by_pruning_kwh(run: Run) -> float | None:
     return None if whole is None or spent is None else max(0.0, whole - spent)
 
 
-def _high(report: Mapping[str, Any]) -> Amount:
+def _high(report: Mapping[str, Any]) -> Amount | None:
     kwh, grams = report["forecast"]["energy_kwh_high"], report["forecast"]["emissions_g_high"]
-    if kwh is None or grams is None:
-        raise FinetuneError(
-            "a budget for the sweep needs a measured energy, and nothing is measured on this machine",
-            "finetune doctor says why; without max_energy_kwh and max_emissions_g the sweep runs all the same.",
-        )
-    return Amount(kwh * report["pue"], grams)
+    return None if kwh is None or grams is None else Amount(kwh * report["pue"], grams)
 
 
 def _cost(report: Mapping[str, Any]) -> Amount:

@@ -128,8 +128,12 @@ def overrides(space: Sequence[Parameter], params: Params) -> list[str]:
 
 
 def identity(params: Params) -> str:
-    """Return a text that two trials share exactly when they have the same values."""
-    return json.dumps(params, sort_keys=True)
+    """Return a text that two trials share exactly when they have the same values.
+
+    A step of a range is the same whether it was counted (0.3) or added up (0.30000000000000004).
+    """
+    values = {key: float(f"{value:.12g}") if isinstance(value, float) else value for key, value in params.items()}
+    return json.dumps(values, sort_keys=True)
 
 
 def _settings(space: Sequence[Parameter], params: Params) -> Iterator[str]:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from finetune.errors import FinetuneError
 from finetune.sweep.account import CONTINUED, Amount, Entry, State
 from finetune.sweep.definition import Sweep
+from finetune.sweep.halving import falls_behind
 from finetune.sweep.space import Params, grid, identity, suggest
 from finetune.text import first_line
 
@@ -24,9 +25,12 @@ _STATES: Mapping[TrialState, State] = {
     TrialState.PRUNED: "pruned", TrialState.FAIL: "failed",
 }  # fmt: skip
 _DEFINITION = "definition"
-# A rung is passed by the better half. Of the usual 3 or 4 most fine-tunings would never reach the second rung.
-_REDUCTION = 2
 _OPENINGS = 3
+_LOCKED_SECONDS = 60.0  # that a worker waits for another one's write into a file of SQLite
+
+
+class TakenOver(Exception):
+    """An entry has ended: another worker took the one that held it for dead, and goes on with its trial."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,29 @@ class Store:
         """Return all entries as they stand now, by number."""
         return [_entry(trial) for trial in self.study.get_trials(deepcopy=False)]
 
+    def entry(self, number: int) -> Entry:
+        """Return an entry as it stands now."""
+        return next(entry for entry in self.entries() if entry.number == number)
+
     def draw(self) -> Entry:
         """Take the next entry that waits, or draw a new one; nobody else gets it."""
         sweep, study = self.sweep, self.study
         study.sampler = _sampler(sweep, len(study.get_trials(deepcopy=False)))
         trial = study.ask()
         suggest(sweep.space, trial)
-        return next(entry for entry in self.entries() if entry.number == trial.number)
+        return self.entry(trial.number)
 
     def note(self, number: int, **facts: Any) -> None:
-        """Write facts about an entry: reserved, granted, overhead, runs, spent, holder, reason, fate."""
+        """Write facts about an entry: reserved, granted, overhead, needed, runs, spent, holder, reason, fate.
+
+        Raises TakenOver when the entry has ended.
+        """
         identifier = _identifier(self.storage, self.sweep.name, number)
-        for name, value in facts.items():
-            self.storage.set_trial_user_attr(identifier, name, _plain(value))
+        try:
+            for name, value in facts.items():
+                self.storage.set_trial_user_attr(identifier, name, _plain(value))
+        except optuna.exceptions.UpdateFinishedTrialError as error:
+            raise TakenOver from error
 
     def finish(self, number: int, state: State, values: Sequence[float] = ()) -> None:
         """Say how a trial ended; one that another worker took for dead stays as it is."""
@@ -68,17 +82,29 @@ class Store:
         try:
             self.note(entry.number, fate=CONTINUED)
             self.storage.set_trial_state_values(identifier, TrialState.FAIL)
-        except optuna.exceptions.UpdateFinishedTrialError:
+        except (TakenOver, optuna.exceptions.UpdateFinishedTrialError):
             return False
         self._enqueue(entry.params, label=entry.label, runs=dict(entry.runs))
         return True
 
     def fill_grid(self) -> None:
         """Let the combinations of a grid wait that are not there yet, as many as there are to be trials."""
+        for params in self._not_there(grid(self.sweep.space)[: self.sweep.trials]):
+            self._enqueue(params)
+
+    def enqueue_untried(self) -> bool:
+        """Let the first combination of a finite space wait that no trial has: a sampler may never come to draw it.
+
+        False: there is none.
+        """
+        untried = self._not_there(grid(self.sweep.space))
+        for params in untried[:1]:
+            self._enqueue(params)
+        return bool(untried)
+
+    def _not_there(self, combinations: Sequence[Params]) -> list[Params]:
         there = {identity(entry.params) for entry in self.entries() if entry.is_trial}
-        for params in grid(self.sweep.space)[: self.sweep.trials]:
-            if identity(params) not in there:
-                self._enqueue(params)
+        return [params for params in combinations if identity(params) not in there]
 
     def _enqueue(self, params: Params, **facts: Any) -> None:
         self.study.enqueue_trial(dict(params), user_attrs=facts or None)
@@ -116,11 +142,18 @@ def open_store(sweep: Sweep, folder: Path) -> Store:
 def should_prune(place: str, study_name: str, number: int, step: int, value: float) -> bool:
     """Report a trial's score at its evaluation number `step` and return whether it has fallen behind."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_REDUCTION)
     storage = _storage(place)
-    identifier = _identifier(storage, study_name, number)
-    storage.set_trial_intermediate_value(identifier, step, value)
-    return bool(pruner.prune(optuna.load_study(study_name=study_name, storage=storage), storage.get_trial(identifier)))
+    study_id, identifier = storage.get_study_id_from_name(study_name), _identifier(storage, study_name, number)
+    try:
+        storage.set_trial_intermediate_value(identifier, step, value)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return False  # another worker goes on with the trial: this life has nobody to fall behind
+    reports: dict[int, dict[int, float]] = {}
+    for trial in storage.get_all_trials(study_id, deepcopy=False):  # by number: later lives of a trial come later
+        reports.setdefault(_label(trial), {}).update(trial.intermediate_values)
+    own = _label(storage.get_trial(identifier))
+    [direction] = storage.get_study_directions(study_id)
+    return falls_behind(reports, own, step, direction == optuna.study.StudyDirection.MAXIMIZE)
 
 
 def _identifier(storage: optuna.storages.BaseStorage, study_name: str, number: int) -> int:
@@ -137,12 +170,13 @@ def _storage(place: str) -> optuna.storages.BaseStorage:
 def _database(url: str) -> optuna.storages.BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
+    options = {"connect_args": {"timeout": _LOCKED_SECONDS}} if url.startswith("sqlite") else None
     for _ in range(_OPENINGS - 1):
         try:
-            return optuna.storages.RDBStorage(url)
+            return optuna.storages.RDBStorage(url, options)
         except SQLAlchemyError:  # of two that make the tables at one moment, one fails, and finds them the next time
             time.sleep(1.0)
-    return optuna.storages.RDBStorage(url)
+    return optuna.storages.RDBStorage(url, options)
 
 
 def _sampler(sweep: Sweep, drawn: int) -> optuna.samplers.BaseSampler:
@@ -157,24 +191,33 @@ def _sampler(sweep: Sweep, drawn: int) -> optuna.samplers.BaseSampler:
 
 
 def _entry(trial: FrozenTrial) -> Entry:
-    facts, reserved = trial.user_attrs, trial.user_attrs.get("reserved")
+    facts = trial.user_attrs
     waiting = trial.system_attrs.get("fixed_params", {}) if trial.state == TrialState.WAITING else {}
     return Entry(
         number=trial.number,
-        label=facts.get("label", trial.number),
+        label=_label(trial),
         state=_STATES[trial.state],
         params=trial.params or waiting,
         values=tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else (),
         fate=facts.get("fate") if trial.state == TrialState.FAIL else None,
         reason=facts.get("reason"),
         runs=facts.get("runs", {}),
-        spent={run: None if amount is None else Amount(*amount) for run, amount in facts.get("spent", {}).items()},
-        reserved=None if reserved is None else Amount(*reserved),
+        spent={run: _amount(amount) for run, amount in facts.get("spent", {}).items()},
+        reserved=_amount(facts.get("reserved")),
         granted=bool(facts.get("granted")),
-        overhead=Amount(*facts.get("overhead", (0.0, 0.0))),
+        overhead=_amount(facts.get("overhead")) or Amount(),
+        needed=_amount(facts.get("needed")),
         holder=facts.get("holder"),
         age_s=(datetime.now() - trial.datetime_start).total_seconds() if trial.datetime_start else 0.0,
     )
+
+
+def _label(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("label", trial.number))
+
+
+def _amount(pair: Sequence[float] | None) -> Amount | None:
+    return None if pair is None else Amount(*pair)
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Literal
 
 from finetune.emissions.budget import Budget
+from finetune.recipe.load import check_recipe
 from finetune.runs.compare import reasons_not_ranked
 from finetune.runs.energy_ratio import ranked_kwh
 from finetune.runs.record import Run, as_number
@@ -19,8 +20,9 @@ from finetune.sweep.members import newest_member
 from finetune.sweep.space import overrides
 from finetune.text import join_words
 from finetune.training.interrupts import interruption
+from finetune.training.recorded import changed_keys, recipe_as_recorded
 from finetune.training.stopping import PRUNED
-from finetune.training.words import Request, member_command
+from finetune.training.words import Request, member_command, seed_settings
 
 TRIAL_TAG = "trial"
 _CUT_SHORT = ("energy budget", "carbon budget")
@@ -115,9 +117,20 @@ def runs_of(sweep: Sweep, entry: Entry) -> dict[str, Run]:
 
 
 def find_run_of(sweep: Sweep, entry: Entry, seed: int) -> Run | None:
-    """Return the newest run of a seed of a trial in the sweep's output folder, None where there is none to be seen."""
+    """Return the newest run of a seed of a trial in the sweep's output folder, None where there is none to be seen.
+
+    One that the account does not name must have been made with the trial's values: a sweep of that name may have been
+    here before.
+    """
     folder, known = Path(sweep.loaded.recipe.output_dir), entry.runs.get(str(seed))
-    return newest_member(folder, run_name(sweep, entry, seed), sweep.name, known)
+
+    def is_own(run: Run) -> bool:
+        loaded = check_recipe(sweep.recipe, [*settings_of(sweep, entry), *seed_settings(seed)]).loaded
+        if loaded is None or run.directory is None:
+            return False
+        return not changed_keys(run.recipe, recipe_as_recorded(loaded.recipe, run.directory))
+
+    return newest_member(folder, run_name(sweep, entry, seed), sweep.name, known, is_own)
 
 
 def settings_of(sweep: Sweep, entry: Entry) -> list[str]:

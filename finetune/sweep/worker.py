@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 from finetune.console import say
 from finetune.errors import FinetuneError
+from finetune.recipe.load import load_recipe
 from finetune.runs import formats
-from finetune.runs.liveness import is_holder_alive, sign_of_life
-from finetune.sweep.account import WITHDRAWN, Amount, Entry, fair_share, is_superfluous, trials, verdict
+from finetune.runs.liveness import sign_of_life
+from finetune.sweep.account import WITHDRAWN, Entry, is_exhausted, is_superfluous, trials
 from finetune.sweep.asking import Question
 from finetune.sweep.definition import Sweep
-from finetune.sweep.space import overrides, size
-from finetune.sweep.store import Store
-from finetune.sweep.trial import Conditions, Launch, Outcome, run_trial, runs_of, spent_by
+from finetune.sweep.life import release, signs_of_life, take_up_the_dead, wait_for_earlier_draws
+from finetune.sweep.reserving import Forecast, NothingMeasured, reserve
+from finetune.sweep.space import size
+from finetune.sweep.store import Store, TakenOver
+from finetune.sweep.trial import Conditions, Launch, Outcome, run_trial, runs_of, settings_of, spent_by
 from finetune.sweep.turns import turn, wait_until_alone
 from finetune.text import plural
 
-_POLL_SECONDS = 1.0
-_SIGN_SECONDS = 60.0
 _USED_UP = "the space is used up: all its values were tried"
-_LEAST_REST = 0.2
-_MOST_REPEATS = 100  # draws in a row that were tried before: the space is used up
-
-Forecast = Callable[[Sweep, Entry], tuple[Amount, Amount]]
-"""What gives a trial's forecast, its high end, and what making that forecast took."""
+_NO_ROOM = "the budget leaves no room for another trial"
+_MOST_REPEATS = 100  # draws in a row that were tried before
+_ALL_REPEATS = f"{_MOST_REPEATS} draws in a row were tried before: another sampler, or a larger space, may find others"
+_HOPELESS = 3  # trials in a row that fail alike before their training, when none ever trained
 
 
 @dataclass(frozen=True)
@@ -57,83 +55,81 @@ class Ending:
 def work(worker: Worker) -> Ending:
     """Make trials until there are enough, the budget is over or a signal comes; failed trials leave the others be.
 
-    Raises FinetuneError when the first trial fails before its training: all would.
+    Raises FinetuneError when no energy is measured that a budget needs, and when the first trials all fail before their
+    training for one reason: the others would as well.
     """
+    in_vain: list[str] = []
     while True:
-        with nullcontext() if worker.conditions.allow_shared else turn():
-            take_up_the_dead(worker)
-            entry, ending = _next_entry(worker)
-            if entry is None:
-                return ending
-            outcome = _make(worker, entry)
+        try:
+            with nullcontext() if worker.conditions.allow_shared else turn():
+                take_up_the_dead(worker.store)
+                entry, ending = _next_entry(worker)
+                if entry is None:
+                    return ending
+                outcome = _make(worker, entry)
+        except TakenOver:
+            say("another worker took this one for dead and goes on with its trial")
+            continue
+        if outcome is None:
+            return Ending(0, _NO_ROOM)
         if outcome.state == "interrupted":
             return Ending(outcome.code, "interrupted; the same command goes on")
-        if outcome.state == "failed" and not outcome.trained and not _ever_trained(worker):
-            settings = " ".join(overrides(worker.sweep.space, entry.params))
+        in_vain = [*in_vain, outcome.reason or ""] if outcome.state == "failed" and not outcome.trained else []
+        if len(in_vain) == _HOPELESS and len(set(in_vain)) == 1 and not _ever_trained(worker):
+            settings = " ".join(settings_of(worker.sweep, entry))
             raise FinetuneError(
-                f"trial {entry.label} failed before its training began, and the others would as well: {outcome.reason}",
-                f"Try it alone: finetune run {worker.sweep.recipe} {settings}",
+                f"{_HOPELESS} trials failed before their training began, and the others would as well: {in_vain[0]}",
+                f"Try the last one alone: finetune run {worker.sweep.recipe} {settings}. "
+                "The same command then goes on with the others.",
             )
-
-
-def take_up_the_dead(worker: Worker) -> None:
-    """Give up the trials whose worker is gone, so that somebody goes on with them; what they used is written down."""
-    for entry in worker.store.entries():
-        if entry.state != "running" or _is_held(entry):
-            continue
-        runs = runs_of(worker.sweep, entry)
-        if any(run.is_alive for run in runs.values()):
-            continue  # it is saving its state still
-        if _release(worker, entry):
-            say(f"trial {entry.label}: its worker is gone; it goes on")
-
-
-def _is_held(entry: Entry) -> bool:
-    """Tell whether a worker is at a running trial; one that was drawn just now has not signed yet."""
-    return entry.age_s < _SIGN_SECONDS if entry.holder is None else is_holder_alive(entry.holder)
-
-
-def _release(worker: Worker, entry: Entry) -> bool:
-    """Let a trial wait to be gone on with; False when another worker has seen to it."""
-    runs = runs_of(worker.sweep, entry)
-    spent = spent_by(runs)
-    if not runs and entry.granted:
-        spent = {f"trial-{entry.number}-elsewhere": None}
-    try:
-        worker.store.note(entry.number, spent=spent, runs={seed: run.run_id for seed, run in runs.items()})
-    except RuntimeError:  # Optuna's word for a trial that is finished meanwhile
-        return False
-    known = next(each for each in worker.store.entries() if each.number == entry.number)
-    return worker.store.give_up(known)
+        in_vain = in_vain[1 - _HOPELESS :]
 
 
 def _next_entry(worker: Worker) -> tuple[Entry | None, Ending]:
-    """Return an entry of one's own whose reservation is granted, or why there is none."""
+    """Return an entry of one's own that counts and that the recipe's rules allow, or why there is none."""
     store, sweep = worker.store, worker.sweep
-    whole = size(sweep.space)
-    for _ in range(_MOST_REPEATS):
-        there = trials(store.entries())
-        if whole is not None and len(there) >= whole and not any(entry.state == "waiting" for entry in there):
-            return None, _done(there, None if whole == sweep.trials else _USED_UP)
-        if len(there) >= sweep.trials and not any(entry.state == "waiting" for entry in there):
-            return None, _done(there, None)
+    whole, repeats = size(sweep.space), 0
+    enough = sweep.trials if whole is None else min(whole, sweep.trials)
+    while True:
+        entries = store.entries()
+        there = trials(entries)
+        if len(there) >= enough and not any(entry.state == "waiting" for entry in there):
+            return None, _done(there, _USED_UP if enough < sweep.trials else None)
+        if is_exhausted(entries, sweep.budget):
+            return None, Ending(0, _NO_ROOM)
+        if repeats == _MOST_REPEATS and whole is None:
+            return None, Ending(0, _ALL_REPEATS)
+        if repeats == _MOST_REPEATS:
+            if not store.enqueue_untried():
+                return None, _done(there, _USED_UP)
+            repeats = 0
         entry = store.draw()
         store.note(entry.number, holder=sign_of_life())
-        reason = is_superfluous(store.entries(), entry, sweep.trials)
-        if reason is not None:
+        wait_for_earlier_draws(store, entry)
+        if reason := is_superfluous(store.entries(), entry, sweep.trials):
             _withdraw(store, entry, reason)
-            continue
-        if _is_within_budget(worker, entry):
-            return next(each for each in store.entries() if each.number == entry.number), Ending()
-        _withdraw(store, entry, "the budget is over")
-        return None, Ending(0, "the budget leaves no room for another trial")
-    return None, Ending(0, _USED_UP)
+            repeats += 1
+        elif fault := _recipe_fault(sweep, entry):
+            _write_down(worker, entry, Outcome("failed", reason=fault, trained=False, runs=runs_of(sweep, entry)))
+        else:
+            return entry, Ending()
 
 
 def _done(there: Sequence[Entry], reason: str | None) -> Ending:
     running = sum(entry.state == "running" for entry in there)
-    still = f"{plural(running, 'trial is', 'trials are')} still made by other workers" if running else None
-    return Ending(0, still or reason)
+    if running:
+        return Ending(0, f"{plural(running, 'trial is', 'trials are')} still made by other workers")
+    if all(entry.state == "failed" for entry in there):
+        return Ending(1, f"no trial was finished: {plural(len(there), 'trial')} failed")
+    return Ending(0, reason)
+
+
+def _step_back(store: Store, entry: Entry) -> None:
+    """Leave a trial that the budget has no room for: one that has runs waits for more, others would be drawn again."""
+    if entry.runs:
+        release(store, entry)
+    else:
+        _withdraw(store, entry, "the budget is over")
 
 
 def _withdraw(store: Store, entry: Entry, reason: str) -> None:
@@ -141,52 +137,51 @@ def _withdraw(store: Store, entry: Entry, reason: str) -> None:
     store.finish(entry.number, "failed")
 
 
-def _is_within_budget(worker: Worker, entry: Entry) -> bool:
-    """Reserve the forecast of a trial and wait until it is granted; False when the budget does not hold so much."""
-    store, budget = worker.store, worker.sweep.budget
-    if not budget:
-        store.note(entry.number, granted=True)
-        return True
-    forecast, overhead = worker.forecast(worker.sweep, entry)
-    already = sum(filter(None, spent_by(runs_of(worker.sweep, entry)).values()), Amount())
-    # A trial that goes on needs the rest, and does some work again.
-    forecast = forecast.less(already).at_least(forecast.times(_LEAST_REST))
-    store.note(entry.number, overhead=overhead)
-    said = False
-    while True:
-        reserved = forecast.at_least(fair_share(store.entries(), entry, budget, worker.sweep.trials))
-        store.note(entry.number, reserved=reserved, holder=sign_of_life())
-        own = replace(entry, reserved=reserved)
-        found = verdict(store.entries(), own, budget)
-        if found == "begin":
-            store.note(entry.number, granted=True)
-            say(
-                f"trial {entry.label}: {formats.energy(reserved.kwh)} reserved, {formats.energy(forecast.kwh)} forecast"
-            )
-            return True
-        if found == "over":
-            store.note(entry.number, reserved=None)
-            return False
-        if found == "step back":
-            store.note(entry.number, reserved=None)
-        if not said:
-            say(f"trial {entry.label}: waiting for the reservations of other workers")
-        said = True
-        time.sleep(_POLL_SECONDS)
-        take_up_the_dead(worker)
+def _recipe_fault(sweep: Sweep, entry: Entry) -> str | None:
+    """Return what the rules of a recipe have against the values of a trial."""
+    try:
+        load_recipe(sweep.recipe, settings_of(sweep, entry))
+    except FinetuneError as error:
+        return _in_one_line(error)
+    return None
 
 
-def _make(worker: Worker, entry: Entry) -> Outcome:
-    """Make the runs of a trial and write down how it ended."""
+def _make(worker: Worker, entry: Entry) -> Outcome | None:
+    """Reserve what a trial needs, make its runs and write down how it ended; None when the budget has no room for it.
+
+    A forecast that fails fails its trial alone. Raises NothingMeasured.
+    """
+    store, sweep = worker.store, worker.sweep
+    with signs_of_life(store, entry):
+        try:
+            has_room = reserve(store, entry, worker.forecast)
+        except NothingMeasured:
+            release(store, entry)
+            raise
+        except FinetuneError as error:
+            outcome = Outcome("failed", reason=_in_one_line(error), trained=False, runs=runs_of(sweep, entry))
+        else:
+            if not has_room:
+                _step_back(store, entry)
+                return None
+            outcome = _run(worker, store.entry(entry.number))
+    _write_down(worker, entry, outcome)
+    return outcome
+
+
+def _run(worker: Worker, entry: Entry) -> Outcome:
+    """Make the runs of a trial whose reservation is granted."""
     sweep, store = worker.sweep, worker.store
-    settings = " ".join(overrides(sweep.space, entry.params))
     done = sum(not each.is_open for each in trials(store.entries()))
-    say(f"trial {entry.label} ({done + 1} of {sweep.trials}): {settings}")
+    say(f"trial {entry.label} ({done + 1} of {sweep.trials}): {' '.join(settings_of(sweep, entry))}")
     question = Question(store.place, sweep.name, entry.number, sweep.objectives[0].name) if sweep.pruning else None
-    with _signs_of_life(store, entry.number):
-        if sweep.wants_energy and not worker.conditions.allow_shared:
-            wait_until_alone()
-        outcome = run_trial(sweep, entry, worker.conditions, question, worker.launch)
+    if sweep.wants_energy and not worker.conditions.allow_shared:
+        wait_until_alone()
+    return run_trial(sweep, entry, worker.conditions, question, worker.launch)
+
+
+def _write_down(worker: Worker, entry: Entry, outcome: Outcome) -> None:
+    sweep, store = worker.sweep, worker.store
     spent = spent_by(outcome.runs)
     if len(spent) < len(sweep.seeds) and outcome.trained and outcome.state == "failed":
         spent |= {f"trial-{entry.number}-lost": None}
@@ -194,11 +189,14 @@ def _make(worker: Worker, entry: Entry) -> Outcome:
         entry.number, spent=spent, reason=outcome.reason, runs={seed: run.run_id for seed, run in outcome.runs.items()}
     )
     if outcome.state == "interrupted":
-        _release(worker, entry)
+        release(store, entry)
     else:
         store.finish(entry.number, outcome.state, outcome.values)
         say(f"trial {entry.label}: {_words(sweep, outcome)}")
-    return outcome
+
+
+def _in_one_line(error: FinetuneError) -> str:
+    return "; ".join(line.strip() for line in error.message.splitlines())
 
 
 def _words(sweep: Sweep, outcome: Outcome) -> str:
@@ -216,21 +214,3 @@ def _ever_trained(worker: Worker) -> bool:
         entry.state in ("complete", "pruned") or any(run.has_trained for run in runs_of(worker.sweep, entry).values())
         for entry in trials(worker.store.entries())
     )
-
-
-@contextmanager
-def _signs_of_life(store: Store, number: int) -> Iterator[None]:
-    """Tell workers on other machines, which cannot ask for the process, that this one lives."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(_SIGN_SECONDS):
-            store.note(number, holder=sign_of_life())
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

@@ -60,8 +60,13 @@ def member_command(
 ) -> tuple[list[str], dict[str, object]]:
     """Return the words and options of the command that starts a run of a group, or continues `run`."""
     resumed = [str(run.directory)] if run is not None else []
-    words = [recipe, *resumed, *settings, "training.seeds=null", f"training.seed={seed}"]
+    words = [recipe, *resumed, *settings, *seed_settings(seed)]
     return words, replace(request, resume=run is not None, group=None if run is not None else group).options()
+
+
+def seed_settings(seed: int) -> list[str]:
+    """Return what a run of a group sets in the recipe to have one seed, as a command line has it."""
+    return ["training.seeds=null", f"training.seed={seed}"]
 
 
 def read_words(request: Request) -> tuple[LoadedRecipe | None, str | None]:

@@ -49,8 +49,9 @@ def study_file(tmp_path):
 def play(tmp_path):
     """Play the processes of runs; `score` and `kwh` are functions of (recipe, rows), `endings` change one by name."""
     played = SimpleNamespace(
-        commands=[], endings={}, score=pays, kwh=energy, metric="accuracy", parameters=lambda recipe: 1000
-    )
+        commands=[], endings={}, score=pays, kwh=energy, metric="accuracy", parameters=lambda recipe: 1000,
+        available=3200, machine=lambda recipe: "boot-1",
+    )  # fmt: skip
 
     def launch(words, options, count, shows_result):
         played.commands.append((list(words), dict(options)))
@@ -93,7 +94,8 @@ def energy(recipe, rows):
 
 
 def played_run(played, recipe, directory, group, sees_test):
-    rows, chance = recipe.dataset.max_train_samples or 3200, random.Random(recipe.name)
+    rows = min(recipe.dataset.max_train_samples or played.available, played.available)
+    chance = random.Random(recipe.name)
     metric, noise = played.metric, 0.01 if played.metric == "accuracy" else 0.0
     right = round(TEST_ROWS * (played.score(recipe, rows) + chance.uniform(-noise, noise)))
     split = "test" if sees_test else "validation"
@@ -109,8 +111,11 @@ def played_run(played, recipe, directory, group, sees_test):
         tags=tuple(recipe.tags), recipe=recipe_as_recorded(recipe, directory), directory=directory,
         metrics={name: {metric: score} for name in {"validation", split}},
         main_metric={"name": metric, **score, "split": split, "greater_is_better": metric == "accuracy"},
-        emissions={**make_emissions({"gpu": kwh}), "inference": inference, "wh_per_1000_predictions": 0.5},
+        emissions={**make_emissions({"gpu": kwh}, played.machine(recipe)), "inference": inference,
+                   "wh_per_1000_predictions": 0.5},
         dataset={"path": "data.csv", "rows": {"train": rows}, "fingerprint": f"f{rows}",
                  "fingerprints": {"train": f"f{rows}", "test": "t", "validation": "v"}},
-        model={"parameters": played.parameters(recipe)}, training={"epochs": 7.0}, created_at="2026-01-01T00:00:00Z",
+        model={"parameters": played.parameters(recipe)}, training={"epochs": 7.0, "best_step": 10},
+        timeline=({"step": 10, "energy_kwh": kwh / 2}, {"step": 20, "energy_kwh": kwh}),
+        created_at="2026-01-01T00:00:00Z",
     )  # fmt: skip

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.study.curves import CellValues, bootstrap, by_amount, interval, isotonic, reached_at
+from finetune.runs.statistics import mean_over_seeds
+from finetune.study.curves import CellValues, by_amount, draw, interval, isotonic, reached_at
 
 SCORES = st.lists(st.floats(0, 1, width=16), min_size=1, max_size=8)
 
@@ -55,26 +56,58 @@ def test_curves_each_draw_is_inverted_as_if_it_stood_alone():
     assert together == pytest.approx(alone)
 
 
-def test_curves_bootstrap_has_the_variance_of_seeds_and_of_rows():
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_curves_drawn_means_over_seeds_have_the_t_interval(seeds):
+    random = numpy.random.default_rng(seeds)
+    scores, kwh = random.normal(0.7, 0.02, seeds), random.normal(2.0, 0.02, seeds)
+    [drawn] = draw([CellValues(scores, kwh, None)], draws=40_000)
+    for values, means, tolerance in ((scores, drawn.scores, 0.1), (kwh, drawn.kwh, 0.2)):
+        exact, found = mean_over_seeds(list(values)), interval(means)
+        half = exact.high - exact.value
+        # That of energies is one of their logarithm, and lies a little higher.
+        assert found.low == pytest.approx(exact.low, abs=tolerance * half)
+        assert found.high == pytest.approx(exact.high, abs=tolerance * half)
+    assert (drawn.kwh > 0).all()
+
+
+def test_curves_interval_over_three_seeds_covers_the_truth():
+    """A bootstrap of three would cover it in three of four cases: its intervals have 0.37 of the width."""
+    random = numpy.random.default_rng(7)
+    covered = 0
+    for number in range(400):
+        [drawn] = draw([CellValues(random.normal(0.0, 1.0, 3), None, None)], draws=400, seed=number)
+        found = interval(drawn.scores)
+        covered += found.low <= 0 <= found.high
+    assert 0.92 < covered / 400 < 0.975
+
+
+def test_curves_drawn_scores_and_energies_of_a_cell_go_together():
+    scores, kwh = numpy.array([0.6, 0.7, 0.8]), numpy.array([1.0, 1.01, 1.02])
+    [drawn] = draw([CellValues(scores, kwh, None)])
+    ranks = [values.argsort().argsort() for values in (drawn.scores, drawn.kwh)]
+    assert (ranks[0] == ranks[1]).all()
+
+
+def test_curves_drawn_rows_add_their_variance():
     random = numpy.random.default_rng(1)
-    rows = (random.uniform(0, 1, (3, 500)) < numpy.array([[0.6], [0.7], [0.8]])).astype(float)
-    scores = rows.mean(1)
-    [drawn] = bootstrap([CellValues(scores, None, rows)])
-    between = scores.var() / 3
-    over_rows = rows.mean(0).var() / 500
-    within = (rows - rows.mean(0)).var(1).mean() / 500 / 3  # of the seeds that a draw has, each has its own answers
-    assert drawn.scores.mean() == pytest.approx(scores.mean(), abs=0.005)
-    assert drawn.scores.var() == pytest.approx(between + over_rows + within, rel=0.15)
-    [seeds_only] = bootstrap([CellValues(scores, None, None)])
-    assert seeds_only.scores.var() == pytest.approx(between, rel=0.15)
+    rows = (random.uniform(0, 1, (3, 500)) < 0.7).astype(float)
+    rows[:, 0] = [1, 0, 1]
+    alone = rows[:1]
+    [drawn] = draw([CellValues(alone.mean(1), None, alone)])  # of one seed the spread is not known
+    assert drawn.scores.mean() == pytest.approx(alone.mean(), abs=0.005)
+    assert drawn.scores.var() == pytest.approx(alone.var() / 500, rel=0.15)
+    [drawn] = draw([CellValues(rows.mean(1), None, rows)])
+    [seeds_only] = draw([CellValues(rows.mean(1), None, None)])
+    width = [numpy.diff(numpy.quantile(each.scores, (0.25, 0.75)))[0] for each in (drawn, seeds_only)]
+    assert width[0] > width[1]
 
 
-def test_curves_bootstrap_draws_the_same_rows_for_all_cells_and_repeats_itself():
+def test_curves_draws_have_the_same_rows_for_all_cells_and_repeat_themselves():
     rows = (numpy.arange(200) < 120).astype(float)[None]
-    one, other = bootstrap([CellValues(rows.mean(1), numpy.array([2.0]), rows)] * 2)
+    one, other = draw([CellValues(rows.mean(1), numpy.array([2.0]), rows)] * 2)
     assert (one.scores == other.scores).all()
     assert one.kwh == pytest.approx(2.0)
-    again, _ = bootstrap([CellValues(rows.mean(1), numpy.array([2.0]), rows)] * 2)
+    again, _ = draw([CellValues(rows.mean(1), numpy.array([2.0]), rows)] * 2)
     assert (one.scores == again.scores).all()
 
 

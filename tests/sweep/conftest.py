@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import yaml
 
 from finetune.recipe.load import load_recipe
 from finetune.runs.record import Run, new_run_directory, read_run, write_run
-from finetune.sweep.account import Amount
+from finetune.sweep.account import Amount, trials
 from finetune.sweep.definition import read_sweep
 from finetune.sweep.start import sweep_folder
 from finetune.sweep.store import open_store
@@ -20,6 +22,7 @@ from finetune.training.recorded import recipe_as_recorded
 from finetune.training.words import Request
 from tests.runs.builders import make_emissions
 
+FORECAST = Amount(0.002, 0.2), Amount(0.0001, 0.01)
 SPACE = {"training.learning_rate": [1e-4, 1e-3], "training.weight_decay": [0.0, 0.1]}
 
 
@@ -77,13 +80,10 @@ def play(tmp_path):
 def new_worker(play):
     """Return a function that makes a worker of a sweep file whose runs are played; a trial is held to need 2 Wh."""
 
-    def make(path, allow_shared=True, forecast_kwh=0.002):
+    def make(path, allow_shared=True, forecast=lambda sweep, entry: FORECAST):
         sweep = read_sweep(path)
-        forecast = Amount(forecast_kwh, forecast_kwh * 100)
-        return Worker(
-            open_store(sweep, sweep_folder(sweep)), Conditions(Request(()), allow_shared), play.launch,
-            lambda sweep, entry: (forecast, Amount(0.0001, 0.01)),
-        )  # fmt: skip
+        store, conditions = open_store(sweep, sweep_folder(sweep)), Conditions(Request(()), allow_shared)
+        return Worker(store, conditions, play.launch, forecast)
 
     return make
 
@@ -101,3 +101,15 @@ def changed(status, reason=None, code=0, signum=None, **changes):
 def settings_of(command):
     """Return the settings of a played command."""
     return {word.partition("=")[0]: json.loads(word.partition("=")[2]) for word in command[0] if "training." in word}
+
+
+def states(worker):
+    """Return the states of the trials by their labels."""
+    return [entry.state for entry in trials(worker.store.entries())]
+
+
+def killed_worker():
+    """Return the sign of life of a process that is gone."""
+    code = "import json; from finetune.runs.liveness import sign_of_life; print(json.dumps(sign_of_life()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)

@@ -71,11 +71,7 @@ def test_sweep_killed_and_resumed_by_two_workers_makes_each_trial_once_within_it
     )  # fmt: skip
     (tmp_path / "host").mkdir()
     killed = start(path)
-    deadline = time.monotonic() + 400
-    while not any((tmp_path / "runs").glob("search-001-*/log.jsonl")):
-        assert killed.poll() is None, said_in(path)
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: any((tmp_path / "runs").glob("search-001-*/log.jsonl")), killed, path)
     os.killpg(killed.pid, signal.SIGKILL)  # the worker and its trial
     killed.communicate()
     workers = [start(path), start(path)]
@@ -96,6 +92,37 @@ def test_sweep_killed_and_resumed_by_two_workers_makes_each_trial_once_within_it
     for label, (accuracy, kwh) in values.items():
         beaten = any(a >= accuracy and k <= kwh and (a, k) != (accuracy, kwh) for a, k in values.values())
         assert (label in found["best"]) is not beaten
+
+
+def wait_for(seen, worker, path):
+    """Wait until something is to be seen; the worker must live meanwhile."""
+    deadline = time.monotonic() + 400
+    while not seen():
+        assert worker.poll() is None, said_in(path)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_sweep_goes_on_after_a_kill_in_a_forecast_and_one_of_a_worker_alone(sweep_file, tmp_path):
+    path = sweep_file(sampler="random", trials=1, max_energy_kwh=0.5)
+    (tmp_path / "host").mkdir()
+    first = start(path)
+    wait_for(lambda: "trying the recipe" in said_in(path), first, path)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    second = start(path)
+    wait_for(lambda: any((tmp_path / "runs").glob("search-000-*/log.jsonl")), second, path)
+    second.kill()  # its trial is told, saves its state and ends
+    second.communicate()
+    found, said = finish(start(path), path)
+    assert [trial["state"] for trial in found["trials"]] == ["complete"]
+    [run], _ = list_runs(tmp_path / "runs")
+    assert len(run.emissions["segments"]) == 2
+    assert said.count("its worker is gone; it goes on") == 2
+    assert not run.emissions["shared_with"]
+    assert found["forecasts_kwh"] > 0.5 / 10  # of the one that was killed what was held back for it
+    assert found["budget_kwh"] < 0.5
 
 
 @pytest.mark.slow

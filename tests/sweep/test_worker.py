@@ -1,23 +1,25 @@
 """Who makes which trial, once; what a kill leaves; how the budget of all holds."""
 
-import json
-import subprocess
-import sys
+import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import optuna
 import pytest
 
+from finetune.emissions.budget import Budget
 from finetune.errors import FinetuneError
+from finetune.runs.liveness import sign_of_life
 from finetune.runs.record import list_runs
 from finetune.sweep.account import Amount, spent, trials, verdict
+from finetune.sweep.life import take_up_the_dead
 from finetune.sweep.report import make_report, to_json, to_text, totals
-from finetune.sweep.worker import take_up_the_dead, work
-from tests.sweep.conftest import changed, settings_of
-
-
-def states(worker):
-    return [entry.state for entry in trials(worker.store.entries())]
+from finetune.sweep.space import identity, suggest
+from finetune.sweep.store import TakenOver, should_prune
+from finetune.sweep.worker import work
+from tests.sweep.conftest import changed, killed_worker, settings_of, states
+from tests.sweep.databases import database
 
 
 def report_of(worker):
@@ -69,11 +71,57 @@ def test_worker_a_failed_trial_counts_and_leaves_the_others(new_worker, sweep_fi
     assert "the loss is not a finite number" in to_json(report_of(worker))["trials"][1]["reason"]
 
 
+def never_began(reason):
+    return changed("failed", reason, code=1, emissions={"phases": {"load": {}}})
+
+
 def test_worker_stops_where_every_trial_would_fail(new_worker, sweep_file, play):
-    play.endings[0] = changed("failed", "no such file", code=1, emissions={"phases": {"load": {}}})
-    with pytest.raises(FinetuneError, match=r"trial 0 failed before its training began.*no such file"):
+    play.endings |= {label: never_began("no such file") for label in range(4)}
+    with pytest.raises(FinetuneError, match=r"3 trials failed before their training began.*no such file"):
         work(new_worker(sweep_file()))
-    assert len(play.commands) == 1
+    assert len(play.commands) == 3
+
+
+def test_worker_a_first_trial_that_fails_before_its_training_leaves_the_others(new_worker, sweep_file, play):
+    play.endings |= {0: never_began("out of memory"), 1: never_began("the file is locked")}
+    worker = new_worker(sweep_file())
+    assert work(worker).code == 0
+    assert states(worker) == ["failed", "failed", "complete", "complete"]
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"max_energy_kwh": 0.05}, {"max_energy_kwh": 0.05, "sampler": "tpe", "trials": 4}]
+)
+def test_worker_values_that_the_recipe_refuses_fail_their_trial_alone(keys, new_worker, sweep_file, play):
+    space = {"peft": [{"method": "lora", "r": 8}, None], "model.freeze": ["backbone", "none"]}
+    worker = new_worker(sweep_file(space=space, **keys))
+    assert work(worker).code == 0
+    assert sorted(states(worker)) == ["complete", "complete", "complete", "failed"]
+    [failed] = [entry for entry in trials(worker.store.entries()) if entry.state == "failed"]
+    assert "backbone leaves no layer for adapters" in failed.reason
+    assert len(play.commands) == 3
+    assert work(new_worker(sweep_file(space=space, **keys))).code == 0
+    assert len(play.commands) == 3
+
+
+def test_worker_tells_when_no_trial_could_be_made(new_worker, sweep_file, play, capsys):
+    space = {"peft": [{"method": "lora", "r": rank} for rank in (1, 2, 4, 8)], "model.freeze": "backbone"}
+    worker = new_worker(sweep_file(space=space))
+    ending = work(worker)
+    assert (ending.code, ending.reason) == (1, "no trial was finished: 4 trials failed")
+    assert play.commands == []
+    text = to_text(report_of(worker), ending.reason)
+    assert text.count("backbone leaves no layer for adapters") == 4
+
+
+def test_worker_leaves_runs_of_its_names_alone_that_have_other_values(new_worker, sweep_file, play, tmp_path):
+    work(new_worker(sweep_file()))
+    shutil.rmtree(tmp_path / "runs" / ".sweeps")
+    other = {"training.learning_rate": [2e-4, 1e-3], "training.weight_decay": [0.0, 0.1]}
+    worker = new_worker(sweep_file(space=other))
+    assert work(worker).code == 0
+    assert [entry.values[0] for entry in trials(worker.store.entries())] == pytest.approx([0.52, 0.62, 0.6, 0.7])
+    assert len(play.commands) == 4 + 2  # the last two have the same values and names, and are taken as they are
 
 
 def test_worker_goes_on_with_an_interrupted_trial_in_its_own_run(new_worker, sweep_file, play, tmp_path):
@@ -91,13 +139,6 @@ def test_worker_goes_on_with_an_interrupted_trial_in_its_own_run(new_worker, swe
     assert totals(report_of(second))["energy_kwh"] == pytest.approx(0.0042)
 
 
-def killed_worker():
-    """Return the sign of life of a process that is gone."""
-    code = "import json; from finetune.runs.liveness import sign_of_life; print(json.dumps(sign_of_life()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
 def test_worker_takes_up_the_trial_of_one_that_was_killed(new_worker, sweep_file, play, tmp_path):
     def die(run):
         changed("interrupted")(run)
@@ -108,7 +149,7 @@ def test_worker_takes_up_the_trial_of_one_that_was_killed(new_worker, sweep_file
         work(new_worker(sweep_file()))
     second = new_worker(sweep_file())
     running = next(entry for entry in second.store.entries() if entry.state == "running")
-    take_up_the_dead(second)
+    take_up_the_dead(second.store)
     assert states(second)[1] == "running"  # this process holds it, and lives
     second.store.note(running.number, holder=killed_worker())
     assert work(second).code == 0
@@ -175,19 +216,76 @@ def test_worker_samplers_never_try_the_same_twice(sampler, new_worker, sweep_fil
     assert "the space is used up" in work(more).reason
 
 
-@pytest.mark.parametrize(
-    "storage",
-    [
-        pytest.param(None, id="journal"),
-        pytest.param("sqlite:///{folder}/sweep.db", id="database", marks=pytest.mark.slow),
-    ],
-)
-def test_worker_two_on_one_storage_make_twelve_trials_once_within_the_budget(
-    storage, new_worker, sweep_file, play, tmp_path
-):
+def test_worker_tries_what_its_sampler_never_draws(new_worker, sweep_file, monkeypatch):
+    """One that draws the same combination again and again has not used up the space of four."""
+    monkeypatch.setattr("finetune.sweep.store._sampler", lambda sweep, drawn: optuna.samplers.RandomSampler(seed=1))
+    monkeypatch.setattr("finetune.sweep.worker._MOST_REPEATS", 3)
+    worker = new_worker(sweep_file(sampler="random", trials=4))
+    assert work(worker).reason is None
+    assert states(worker) == ["complete"] * 4
+    endless = {"training.learning_rate": {"low": 1e-4, "high": 1e-3}, "training.weight_decay": [0.0, 0.1]}
+    worker = new_worker(sweep_file(sampler="random", trials=4, space=endless, name="endless"))
+    assert "draws in a row were tried before" in work(worker).reason
+    assert states(worker) == ["complete"]
+
+
+def test_worker_leaves_values_to_one_that_draws_them_at_the_same_moment(new_worker, sweep_file, monkeypatch):
+    monkeypatch.setattr("finetune.sweep.store._sampler", lambda sweep, drawn: optuna.samplers.RandomSampler(seed=1))
+    monkeypatch.setattr("finetune.sweep.worker._MOST_REPEATS", 3)
+    path = sweep_file(sampler="random", trials=4)
+    slow = new_worker(path).store
+    slow.study.sampler = optuna.samplers.RandomSampler(seed=1)
+    drawn = slow.study.ask()  # has its number, but no values yet
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(work, new_worker(path))
+        time.sleep(0.3)
+        suggest(slow.sweep.space, drawn)
+        slow.note(drawn.number, holder=sign_of_life())
+        assert "1 trial is still made by other workers" in other.result().reason
+    found = trials(slow.entries())
+    assert len({identity(entry.params) for entry in found}) == len(found) == 4
+
+
+def test_account_rounding_takes_no_room():
+    assert Amount(0.1 + 0.2).fits(Budget(energy_kwh=0.3))
+    assert not Amount(0.3001).fits(Budget(energy_kwh=0.3))
+
+
+def test_space_a_step_that_was_added_up_is_the_one_that_was_counted():
+    assert identity({"a": 0.1 + 0.2, "b": True}) == identity({"b": True, "a": 0.3})
+    assert identity({"a": 1e-5}) != identity({"a": 1.1e-5})
+    assert identity({"a": True}) != identity({"a": 1})
+
+
+def test_worker_two_on_one_journal_make_twelve_trials_once_within_the_budget(new_worker, sweep_file, play, tmp_path):
+    two_make_twelve(None, new_worker, sweep_file, play, tmp_path)
+
+
+@pytest.mark.slow
+def test_worker_two_on_one_file_of_sqlite_do_so(new_worker, sweep_file, play, tmp_path):
+    two_make_twelve(f"sqlite:///{tmp_path}/sweep.db", new_worker, sweep_file, play, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_worker_two_on_one_database_do_so_and_take_up_the_dead(kind, new_worker, sweep_file, play, tmp_path):
+    with database(kind) as url:
+        two_make_twelve(url, new_worker, sweep_file, play, tmp_path)
+        path = sweep_file(storage=url, name="again", pruning="successive_halving")
+        worker = new_worker(path)
+        dead = worker.store.draw()
+        worker.store.note(dead.number, holder=killed_worker(), reserved=Amount(0.1, 0.2))
+        assert not should_prune(url, "again", dead.number, 1, 0.5)
+        assert work(new_worker(path)).code == 0
+        assert states(worker) == ["complete"] * 4
+        with pytest.raises(TakenOver):
+            worker.store.note(dead.number, reason="too late")
+
+
+def two_make_twelve(storage, new_worker, sweep_file, play, tmp_path):
     path = sweep_file(
         objective=["accuracy", "energy_kwh"], sampler="tpe", trials=12, max_energy_kwh=0.05,
-        storage=storage.format(folder=tmp_path) if storage else None,
+        storage=storage,
         space={"training.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "training.weight_decay": [0, 0.1]},
     )  # fmt: skip
     new_worker(path)  # makes the tables of the database, which two at once would
