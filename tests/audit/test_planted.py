@@ -42,6 +42,30 @@ def planted_rows(association, count, seed):
     return rows
 
 
+def findings_of_a_run(checkpoints, folder, rows, seed, epochs, probes):
+    """Train on rows and return, for each probe, its record with the findings after training by group and measure."""
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "task": "text-classification",
+        "model": {"name_or_path": str(checkpoints("bert"))},
+        "dataset": {"data_files": {"train": "train.jsonl", "validation": "validation.jsonl"}},
+        "training": {
+            "num_train_epochs": epochs, "per_device_train_batch_size": 16, "learning_rate": 3e-3, "seed": seed,
+            "mixed_precision": "no", "eval_strategy": "no", "save_strategy": "no",
+        },
+        "evaluation": {"baselines": [], "bias": probes},
+        "output_dir": str(folder / "runs"),
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    before = {*(folder / "runs").glob("*")}
+    assert main(["run", str(folder / "recipe.yaml")]) == 0
+    [directory] = {*(folder / "runs").iterdir()} - before
+    return [
+        (entry, {(one["group"], one["measure"]): one for one in entry["after"]["findings"]})
+        for entry in read_run(directory).bias["probes"]
+    ]
+
+
 @pytest.mark.slow
 def test_planted_association_raises_the_gap_of_the_planted_group_alone(checkpoints, tmp_path):
     (tmp_path / "terms.csv").write_text(TERMS)
@@ -49,27 +73,9 @@ def test_planted_association_raises_the_gap_of_the_planted_group_alone(checkpoin
     gaps = {}
     for association in (0.5, 0.7, 0.9):
         for seed in SEEDS:
-            (tmp_path / "train.jsonl").write_text(
-                "".join(json.dumps(row) + "\n" for row in planted_rows(association, 160, seed))
-            )
-            recipe = {
-                "task": "text-classification",
-                "model": {"name_or_path": str(checkpoints("bert"))},
-                "dataset": {"data_files": {"train": "train.jsonl", "validation": "validation.jsonl"}},
-                "training": {
-                    "num_train_epochs": 6, "per_device_train_batch_size": 16, "learning_rate": 3e-3, "seed": seed,
-                    "mixed_precision": "no", "eval_strategy": "no", "save_strategy": "no",
-                },
-                "evaluation": {"baselines": [], "bias": [
-                    {"probe": "swaps", "language": "en", "terms": "terms.csv", "hateful_label": "bad"},
-                ]},
-                "output_dir": str(tmp_path / f"runs-{association}-{seed}"),
-            }  # fmt: skip
-            (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-            assert main(["run", str(tmp_path / "recipe.yaml")]) == 0
-            [directory] = (tmp_path / f"runs-{association}-{seed}").iterdir()
-            [entry] = read_run(directory).bias["probes"]
-            found = {(one["group"], one["measure"]): one for one in entry["after"]["findings"]}
+            swaps = {"probe": "swaps", "language": "en", "terms": "terms.csv", "hateful_label": "bad"}
+            rows = planted_rows(association, 160, seed)
+            [(_, found)] = findings_of_a_run(checkpoints, tmp_path, rows, seed, 6, [swaps])
             gaps.setdefault(association, []).append(found["planted: y → x", "score gap"]["value"])
             flags = {group: one["flagged"] for (group, kind), one in found.items() if kind == "flips beyond neutral"}
             assert not any(flagged for group, flagged in flags.items() if group.startswith("free"))
@@ -112,31 +118,15 @@ def test_planted_errors_of_a_group_are_found_by_template_and_by_column(checkpoin
         for row in fair
     ]  # fmt: skip
     (tmp_path / "cases.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    probes = [
+        {"probe": "groups", "file": "cases.jsonl", "language": "en", "hateful_label": "bad", "hateful_value": "bad"},
+        {"probe": "groups", "column": "thing", "hateful_label": "bad"},
+    ]
     gaps = {"hatecheck": {}, "column": {}}
     for association in (0.5, 0.7, 0.9):
         for seed in SEEDS:
             rows = [row for copy in range(3) for row in planted_cases(association, 10 * seed + copy)]
-            (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-            recipe = {
-                "task": "text-classification",
-                "model": {"name_or_path": str(checkpoints("bert"))},
-                "dataset": {"data_files": {"train": "train.jsonl", "validation": "validation.jsonl"}},
-                "training": {
-                    "num_train_epochs": 5, "per_device_train_batch_size": 16, "learning_rate": 3e-3, "seed": seed,
-                    "mixed_precision": "no", "eval_strategy": "no", "save_strategy": "no",
-                },
-                "evaluation": {"baselines": [], "bias": [
-                    {"probe": "groups", "file": "cases.jsonl", "language": "en", "hateful_label": "bad",
-                     "hateful_value": "bad"},
-                    {"probe": "groups", "column": "thing", "hateful_label": "bad"},
-                ]},
-                "output_dir": str(tmp_path / f"runs-{association}-{seed}"),
-            }  # fmt: skip
-            (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-            assert main(["run", str(tmp_path / "recipe.yaml")]) == 0
-            [directory] = (tmp_path / f"runs-{association}-{seed}").iterdir()
-            for entry in read_run(directory).bias["probes"]:
-                found = {(one["group"], one["measure"]): one for one in entry["after"]["findings"]}
+            for entry, found in findings_of_a_run(checkpoints, tmp_path, rows, seed, 5, probes):
                 planted = found["day", "false positives"]
                 gaps[entry["form"]].setdefault(association, []).append(planted["value"])
                 flagged = {group for (group, _), one in found.items() if one["flagged"]}
