@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import fmean
 
 import numpy
 
+from finetune.runs import formats
 from finetune.runs.compare import reasons_not_ranked
 from finetune.runs.comparison import ScoreDifference
 from finetune.runs.differences import flatten
@@ -132,6 +134,7 @@ def make_results(study: Study, state: State, failed: Mapping[str, str]) -> Resul
         missing=wanted - sum(len(cell.runs) for cell in cells),
         notes=(
             *_notes(study, cells, searches, outside),
+            *_fall_notes(study, cells, -1 if first and not first.greater_is_better else 1),
             *_patience_notes(study, cells),
             *_plan_notes(state, searches),
             *(f"{name} failed: {why}" for name, why in failed.items()),
@@ -160,10 +163,7 @@ def _against_reference(cells: Sequence[Cell], reference: str) -> list[Cell]:
     """Hold each cell against the reference on the same rows, seed by seed; Holm over all of them."""
     base = {cell.rows: cell for cell in cells if cell.strategy == reference}
     held = [cell for cell in cells if cell.strategy != reference and cell.rows in base]
-    sides = [
-        [{str(seed): [one] for seed, one in side.judged.items()} for side in (cell, base[cell.rows])] for cell in held
-    ]
-    found = with_holm([group_difference(ours, theirs) for ours, theirs in sides])
+    found = with_holm([_difference(cell, base[cell.rows]) for cell in held])
     differences = {(cell.strategy, cell.rows): one for cell, one in zip(held, found, strict=True)}
     return [
         replace(cell, difference=differences[key], energy=cell_energy_ratio(cell, base[cell.rows]))
@@ -171,6 +171,11 @@ def _against_reference(cells: Sequence[Cell], reference: str) -> list[Cell]:
         else cell
         for cell in cells
     ]
+
+
+def _difference(ours: Cell, theirs: Cell) -> ScoreDifference:
+    """Return the score of one cell less that of another, seed by seed."""
+    return group_difference(*({str(seed): [one] for seed, one in cell.judged.items()} for cell in (ours, theirs)))
 
 
 def cell_energy_ratio(ours: Cell, theirs: Cell) -> EnergyRatio | None:
@@ -227,6 +232,26 @@ def _notes(study: Study, cells: Sequence[Cell], searches: Sequence[Search], outs
             for reason in reasons_not_ranked(run, ranked_kwh(run) is not None):
                 reasons.setdefault(reason.partition(" with ")[0], []).append(run.run_id)
     notes += [f"{plural(len(ids), 'run')} without an energy to compare: {why}" for why, ids in reasons.items()]
+    return notes
+
+
+def _fall_notes(study: Study, cells: Sequence[Cell], sign: int) -> list[str]:
+    """Say where a strategy scores worse on more rows than on fewer: its settings do not suit all amounts."""
+    notes = []
+    for strategy in study.strategies:
+        own = [cell for cell in cells if cell.strategy == strategy.name]
+        pairs = [
+            (less, more) for less, more in combinations(own, 2) if sign * (less.score.value - more.score.value) > 0
+        ]
+        told = with_holm([_difference(less, more) for less, more in pairs])
+        fallen = [pair for pair, one in zip(pairs, told, strict=True) if one is not None and one.is_distinguished]
+        if fallen:
+            less, more = max(fallen, key=lambda pair: abs(pair[0].score.value - pair[1].score.value))
+            notes.append(
+                f"{strategy.name}: {formats.score_value(more.score.value)} on {more.rows:,} rows is worse than "
+                f"{formats.score_value(less.score.value)} on {less.rows:,}: a lower learning rate may suit more rows "
+                "better (search_rows says on how many it is searched), or more steps"
+            )
     return notes
 
 

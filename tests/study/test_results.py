@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 from dataclasses import replace
 
@@ -117,6 +118,19 @@ def test_study_says_where_strategies_wait_with_unequal_patience(make_study):
     assert told in shown.results.notes
     assert told in written(shown, "md")
     assert told.partition(": after")[0] in study_html(shown)
+
+
+def test_study_says_where_more_rows_score_worse(make_study, play):
+    assert not any("is worse than" in note for note in make_study().notes)
+    play.score = lambda recipe, rows: 0.3 if recipe.model.init == "scratch" and rows == 1600 else 0.6
+    [told] = [note for note in make_study(name="fell").notes if "is worse than" in note]
+    assert re.match(r"scratch: 0\.(29|30)\d on 1,600 rows is worse than 0\.(59|60)\d on \d00:", told)
+    assert "search_rows" in told
+    play.metric = "mse"  # of which less is better
+    assert not any("is worse than" in note for note in make_study(name="rose").notes)
+    play.score = lambda recipe, rows: 0.9 if recipe.model.init == "scratch" and rows == 1600 else 0.6
+    [told] = [note for note in make_study(name="turned").notes if "is worse than" in note]
+    assert told.startswith("scratch: 0.900 on 1,600 rows is worse than 0.600")
 
 
 def test_study_later_seeds_on_another_machine_widen_the_range_of_the_meters(make_study, play):
