@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, takewhile
 from statistics import fmean
 
 from finetune.errors import FinetuneError
@@ -125,7 +125,7 @@ def _group(members: Mapping[str, tuple[Row, ...]], by: str, keys: Sequence[str])
     reasons = dict.fromkeys(reason for row in rows for reason in row.not_ranked)
     shown = {key: [row.differences.get(key) for row in rows] for key in keys if key != by or by != SEED}
     return Group(
-        name=min(row.run.name for row in rows),
+        name=_common_name([row.run.name for row in rows]),
         run_set=rows[0].run_set,
         members=members,
         differences={
@@ -134,6 +134,12 @@ def _group(members: Mapping[str, tuple[Row, ...]], by: str, keys: Sequence[str])
         score=mean_over_seeds(scores),
         not_ranked=tuple(reasons),
     )
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """Return the words that all names begin with: runs of a study end in their seed. Without any, one of the names."""
+    words = zip(*(name.split("-") for name in names), strict=False)
+    return "-".join(same[0] for same in takewhile(lambda same: len(set(same)) == 1, words)) or min(names)
 
 
 def _with_names(groups: Sequence[Group], by: str, keys: Sequence[str]) -> list[Group]:

@@ -212,7 +212,7 @@ def test_study_names_a_next_command_that_works(make_study, capsys):
     assert command[:2] == ["compare", "pay"]
     assert main([*command, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
-    assert sorted(group["name"] for group in content["groups"]) == ["pay-full-100-s1", "pay-scratch-100-s1"]
+    assert sorted(group["name"] for group in content["groups"]) == ["pay-full-100", "pay-scratch-100"]
     assert len(content["runs"]) == 4
     assert main([*command[:-1], "search", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 4
