@@ -20,7 +20,7 @@ INTENTS = [
     "account_access", "change_or_cancel_order", "damaged_or_wrong_item", "delivery_status", "payment_problem",
     "product_question", "return_or_refund", "warranty_or_repair",
 ]  # fmt: skip
-FAST = {"sst2-distilbert", "squad-distilbert"}
+FAST = {"sst2-distilbert"}
 
 # recipe: its labels in the order of their ids, and the splits that are scored
 EXPECTED = {
