@@ -36,6 +36,19 @@ def test_groups_several_seeds_of_a_recipe_are_put_together_without_being_asked()
     assert not compare_runs([*seeded("good", GOOD)], group_by="none").groups
 
 
+@pytest.mark.parametrize(
+    ("names", "group"),
+    [
+        (("pay-full-40-s1", "pay-full-40-s2", "pay-full-40-s10"), "pay-full-40"),
+        (("pay-full", "pay-full-again", "pay-full"), "pay-full"),
+        (("tuned", "again", "tuna"), "again"),  # words that begin alike are not the same
+    ],
+)
+def test_groups_have_the_words_that_the_names_of_their_runs_share(names, group):
+    runs = [replace(run, name=name) for run, name in zip(seeded("good", GOOD), names, strict=True)]
+    assert [found.name for found in compare_runs(runs).groups] == [group]
+
+
 def test_groups_are_not_made_of_repeats_of_one_seed():
     again = seeded("good", GOOD, seeds=(1, 1, 1))
     assert not compare_runs(again).groups
